@@ -1,0 +1,154 @@
+"""Record batches to protobuf messages, a column at a time.
+
+A RowEncoder is compiled once from a message descriptor and an Arrow schema
+(SchemaMismatchError if they don't fit). Message i of what it encodes is, byte for byte,
+what the official runtime serializes for row i. A ChunkEncoder puts the same rows into
+messages of several rows.
+
+How: each field becomes one or more binary columns, tag and length included, whose
+row-by-row concatenation is the field; one Arrow kernel joins all of them in C++. Only
+that join copies a vector. EncodeError: a null where the message can't leave a field
+out, or a batch whose messages take 2 GiB or more (encode a slice of it instead).
+
+Encoders keep one thing between calls: for a dictionary column, its encoded values.
+They may be used from several threads.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from google.protobuf.descriptor import FieldDescriptor
+
+from convert.id_text import IdKind
+from streamer.codec.encode_scalars import FIXED_WIDTHS, FixedWidthField, VarintField
+from streamer.codec.encode_text import DictionaryTextField, IdField, TextField
+from streamer.codec.encode_vectors import FixedSizeListField, ListField
+from streamer.codec.fields import (
+    FieldPair,
+    is_dictionary,
+    is_fixed_size_list,
+    is_uuid,
+    match_fields,
+    repeated_row_field,
+)
+from streamer.codec.frames import PREFIX_BYTES, JoinedFrames, prefixes
+from streamer.codec.wire_format import (
+    MAX_COLUMN_BYTES,
+    TaggedVarints,
+    WireType,
+    fixed_width_column,
+    ragged,
+    tag,
+)
+from streamer.errors import EncodeError
+
+if TYPE_CHECKING:
+    from google.protobuf.descriptor import Descriptor
+    from numpy.typing import NDArray
+
+    from streamer.codec.encode_scalars import FieldEncoder
+
+
+class RowEncoder:
+    """Encodes one message a row.
+
+    `id_kind` says which text a column of type arrow.uuid has on the wire.
+    """
+
+    def __init__(
+        self, descriptor: Descriptor, schema: pa.Schema, id_kind: IdKind = IdKind.UUID
+    ) -> None:
+        self._columns = [
+            (pair.column_index, _field_encoder(pair, id_kind))
+            for pair in match_fields(descriptor, schema)
+        ]
+        self.descriptor = descriptor
+
+    def sizes(self, batch: pa.RecordBatch) -> NDArray[np.int64]:
+        """Return the bytes of each row's message, without prefix: int64 (rows,)."""
+        sizes = np.zeros(batch.num_rows, np.int64)
+        for index, column in self._columns:
+            sizes += column.sizes(batch.column(index))
+        return sizes
+
+    def encode(self, batch: pa.RecordBatch) -> JoinedFrames:
+        """Encode every row of `batch` as a length-prefixed message of its own."""
+        sizes = self.sizes(batch)
+        prefix = prefixes(sizes)
+        joined = _join(
+            [fixed_width_column(pa.py_buffer(prefix), len(prefix), PREFIX_BYTES)],
+            self.pieces(batch),
+            total=int(sizes.sum()) + prefix.nbytes,
+        )
+        return JoinedFrames(joined.data, joined.offsets, batch.num_rows)
+
+    def pieces(self, batch: pa.RecordBatch) -> list[pa.Array | pa.Scalar]:
+        """Return binary columns whose row-by-row concatenation is each row's message."""
+        return [
+            piece for index, column in self._columns for piece in column.pieces(batch.column(index))
+        ]
+
+
+class ChunkEncoder:
+    """Encodes several rows a message: `chunk` is a message of one repeated row field."""
+
+    def __init__(self, chunk: Descriptor, rows: RowEncoder) -> None:
+        field = repeated_row_field(chunk, rows.descriptor)
+        self._rows = rows
+        self._header = TaggedVarints(tag(field.number, WireType.LEN), omit_zero=False)
+
+    def sizes(self, batch: pa.RecordBatch) -> NDArray[np.int64]:
+        """Return the bytes that each row takes within a chunk: int64 (rows,)."""
+        row_sizes = self._rows.sizes(batch)
+        return row_sizes + self._header.sizes(row_sizes.view(np.uint64))
+
+    def encode(self, batch: pa.RecordBatch, starts: NDArray[np.int64]) -> JoinedFrames:
+        """Encode `batch` as chunks that begin at the rows `starts`, ascending from 0."""
+        row_sizes = self._rows.sizes(batch)
+        headers = row_sizes.view(np.uint64)
+        sizes = row_sizes + self._header.sizes(headers)
+        chunk_sizes = np.add.reduceat(sizes, starts)
+        prefix = np.zeros((batch.num_rows, PREFIX_BYTES), np.uint8)
+        prefix[starts] = prefixes(chunk_sizes)
+        prefix_sizes = np.zeros(batch.num_rows, np.int64)
+        prefix_sizes[starts] = PREFIX_BYTES
+        joined = _join(
+            [ragged(prefix, prefix_sizes).column, self._header.encode(headers)],
+            self._rows.pieces(batch),
+            total=int(sizes.sum()) + PREFIX_BYTES * len(starts),
+        )
+        ends = joined.offsets[np.append(starts, batch.num_rows)]
+        return JoinedFrames(joined.data, ends, batch.num_rows)
+
+
+class _Joined:
+    """A binary array taken apart: its data and its offsets, int32 (n + 1,)."""
+
+    def __init__(self, array: pa.Array) -> None:
+        _, offsets, data = array.buffers()
+        self.data = data if data is not None else pa.py_buffer(b"")
+        self.offsets = np.frombuffer(offsets, np.int32, len(array) + 1, 4 * array.offset)
+
+
+def _join(heads: list[pa.Array], pieces: list[pa.Array | pa.Scalar], *, total: int) -> _Joined:
+    if total > MAX_COLUMN_BYTES:
+        message = f"a batch of {len(heads[0])} rows takes {total} bytes; encode slices of it"
+        raise EncodeError(message)
+    return _Joined(pc.binary_join_element_wise(*heads, *pieces, b""))
+
+
+def _field_encoder(pair: FieldPair, id_kind: IdKind) -> FieldEncoder:
+    field, arrow_type = pair.field, pair.arrow_type
+    if field.is_repeated:
+        return FixedSizeListField(pair) if is_fixed_size_list(arrow_type) else ListField(pair)
+    if is_uuid(arrow_type):
+        return IdField(pair, id_kind)
+    if is_dictionary(arrow_type):
+        return DictionaryTextField(pair)
+    if field.type in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES):
+        return TextField(pair)
+    return FixedWidthField(pair) if field.type in FIXED_WIDTHS else VarintField(pair)

@@ -1,0 +1,126 @@
+"""Encoders of string and bytes fields: plain, dictionary-encoded, and ids."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from convert.id_text import IdKind, write_text
+from streamer.codec.encode_scalars import numpy_values, presence
+from streamer.codec.wire_format import (
+    Bytes,
+    TaggedVarints,
+    WireType,
+    fixed_width_column,
+    ragged,
+    tag,
+)
+from streamer.errors import EncodeError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from streamer.codec.fields import FieldPair
+
+
+class TextField:
+    """string and bytes in a column of their own."""
+
+    def __init__(self, pair: FieldPair) -> None:
+        self._pair = pair
+        self._header = TaggedVarints(
+            tag(pair.field.number, WireType.LEN), omit_zero=pair.implicit_presence
+        )
+
+    def sizes(self, array: pa.Array) -> NDArray[np.int64]:
+        lengths = self._lengths(array)
+        headers = self._header.sizes(lengths.view(np.uint64), presence(self._pair, array))
+        return headers + lengths
+
+    def pieces(self, array: pa.Array) -> list[pa.Array | pa.Scalar]:
+        lengths = self._lengths(array).view(np.uint64)
+        values = array.cast(pa.binary())
+        if values.null_count:
+            values = values.fill_null(b"")
+        return [self._header.encode(lengths, presence(self._pair, array)), values]
+
+    def _lengths(self, array: pa.Array) -> NDArray[np.int64]:
+        return numpy_values(pc.binary_length(array)).astype(np.int64)
+
+    def encode(self, array: pa.Array) -> Bytes:
+        return Bytes(pc.binary_join_element_wise(*self.pieces(array), b""), self.sizes(array))
+
+
+class DictionaryTextField:
+    """string and bytes in a dictionary column: each distinct value is encoded once."""
+
+    def __init__(self, pair: FieldPair) -> None:
+        self._pair = pair
+        self._text = TextField(pair)
+        self._last: tuple[pa.Array, Bytes] | None = None
+
+    def sizes(self, array: pa.Array) -> NDArray[np.int64]:
+        present = presence(self._pair, array)
+        sizes = self._encoded(array.dictionary).sizes.take(numpy_values(array.indices))
+        return sizes if present is None else sizes * present
+
+    def pieces(self, array: pa.Array) -> list[pa.Array | pa.Scalar]:
+        column = self._encoded(array.dictionary).column.take(array.indices)
+        return [column.fill_null(b"") if column.null_count else column]
+
+    def _encoded(self, dictionary: pa.Array) -> Bytes:
+        # A file's batches share one dictionary, so only the last one is kept. Holding it
+        # keeps its addresses from being given to another.
+        last = self._last
+        if last is not None and _same_memory(last[0], dictionary):
+            return last[1]
+        if dictionary.null_count:
+            message = f"{self._pair.field.full_name}: the dictionary has nulls"
+            raise EncodeError(message)
+        encoded = self._text.encode(dictionary)
+        self._last = dictionary, encoded
+        return encoded
+
+
+def _same_memory(a: pa.Array, b: pa.Array) -> bool:
+    return (
+        len(a) == len(b)
+        and a.offset == b.offset
+        and a.buffers()[1].address == b.buffers()[1].address
+    )
+
+
+class IdField:
+    """16-byte ids as their canonical text."""
+
+    def __init__(self, pair: FieldPair, kind: IdKind) -> None:
+        self._pair = pair
+        self._kind = kind
+        self._header = np.frombuffer(
+            tag(pair.field.number, WireType.LEN) + bytes([kind.chars]), np.uint8
+        )
+
+    def sizes(self, array: pa.Array) -> NDArray[np.int64] | int:
+        size = len(self._header) + self._kind.chars
+        present = presence(self._pair, array)
+        return size if present is None else present * np.int64(size)
+
+    def pieces(self, array: pa.Array) -> list[pa.Array | pa.Scalar]:
+        header = len(self._header)
+        matrix = np.empty((len(array), header + self._kind.chars), np.uint8)
+        matrix[:, :header] = self._header
+        write_text(self._kind, id_bytes(array), matrix[:, header:])
+        present = presence(self._pair, array)
+        if present is not None:
+            return [ragged(matrix, present * np.int64(matrix.shape[1])).column]
+        return [fixed_width_column(pa.py_buffer(matrix), len(array), matrix.shape[1])]
+
+
+def id_bytes(array: pa.Array) -> NDArray[np.uint8]:
+    """View a column of type arrow.uuid as uint8 (n, 16); copies nothing."""
+    storage = array.storage
+    raw = np.frombuffer(storage.buffers()[1], np.uint8, 16 * len(array), 16 * storage.offset)
+    return raw.reshape(len(array), 16)

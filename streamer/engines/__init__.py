@@ -1,0 +1,1 @@
+"""Servers that put the service's Frames on a socket."""

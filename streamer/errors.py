@@ -1,0 +1,91 @@
+"""Everything that can go wrong on purpose: one tree, each class with its gRPC status.
+
+Raise a subclass of StreamerError for what a caller or an operator can act on; its
+text goes to the peer as it is, so it names no path and no internals. Everything else
+is unforeseen: `answer_for` turns it into INTERNAL with a generic text, and whoever
+catches it logs the traceback.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+# A quoted value longer than this is shortened; it came from a peer and may be megabytes.
+_MAX_QUOTED_CHARS = 60
+
+
+class Status(IntEnum):
+    """The gRPC status codes in use here (https://grpc.io/docs/guides/status-codes/)."""
+
+    INVALID_ARGUMENT = 3
+    NOT_FOUND = 5
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    INTERNAL = 13
+    DATA_LOSS = 15
+
+
+class StreamerError(Exception):
+    """Base of every expected failure; `status` is what the peer of a call is told."""
+
+    status = Status.INTERNAL
+
+
+class InvalidRequestError(StreamerError):
+    """The request itself is wrong: the caller must change it."""
+
+    status = Status.INVALID_ARGUMENT
+
+
+class CheckpointNotFoundError(StreamerError):
+    """The caller insisted on a checkpoint that is not a row of the dataset."""
+
+    status = Status.FAILED_PRECONDITION
+
+
+class DatasetNotFoundError(StreamerError):
+    """There is no dataset file (yet)."""
+
+    status = Status.NOT_FOUND
+
+
+class InvalidDatasetError(StreamerError):
+    """The dataset file is damaged, or not one that `convert` wrote."""
+
+    status = Status.DATA_LOSS
+
+
+class RowTooLargeError(StreamerError):
+    """One row alone does not fit into a message of the permitted size."""
+
+    status = Status.RESOURCE_EXHAUSTED
+
+
+class SchemaMismatchError(StreamerError):
+    """A message type and an Arrow schema can't be converted into each other."""
+
+
+class EncodeError(StreamerError):
+    """A record batch holds what its message type can't say (a null, too many bytes)."""
+
+
+class DecodeError(StreamerError):
+    """Bytes from a peer are not the messages they should be."""
+
+    status = Status.INVALID_ARGUMENT
+
+
+def quoted(value: str) -> str:
+    """Return `value` in quotes, escaped and shortened, fit for an error text or a log line."""
+    if len(value) > _MAX_QUOTED_CHARS:
+        return f"{value[:_MAX_QUOTED_CHARS]!a}... ({len(value)} characters)"
+    return f"{value!a}"
+
+
+def answer_for(error: BaseException) -> tuple[Status, str]:
+    """Return the status and the text that the peer of a failed call gets to see."""
+    if isinstance(error, StreamerError):
+        return error.status, str(error)
+    if isinstance(error, MemoryError):  # Arrow's own out-of-memory error included
+        return Status.RESOURCE_EXHAUSTED, "the server is out of memory; try again later"
+    return Status.INTERNAL, "internal error; the server's log has the details"

@@ -107,7 +107,7 @@ def _parse_uuid_text(
 
 
 def _write_ulid_text(ids: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
-    high, low = _halves(ids)
+    high, low = halves(ids)
     for char in range(ULID_CHARS):
         out[:, char] = _CROCKFORD_DIGITS[_five_bits(high, low, 5 * (ULID_CHARS - 1 - char))]
 
@@ -139,7 +139,10 @@ def _parse_ulid_text(
     return halves.view(np.uint8).reshape(len(text), 16), canonical
 
 
-def _halves(ids: NDArray[np.uint8]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """Split ids, uint8 (n, 16), into their high and low 64 bits, native uint64 (n,)."""
+def halves(ids: NDArray[np.uint8]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Split ids, uint8 (n, 16), into their high and low 64 bits, native uint64 (n,).
+
+    Compared high half first they are in the order of the ids' bytes.
+    """
     halves = np.ascontiguousarray(ids).view(">u8").astype(np.uint64)
     return halves[:, 0], halves[:, 1]

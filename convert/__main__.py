@@ -1,0 +1,149 @@
+"""The command `python -m convert`."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+from pathlib import Path
+
+import click
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from convert.errors import ConvertError
+from convert.ids import IdMode
+from convert.pipeline import Options, convert
+from convert.report import Phases, print_report
+from convert.source import COLUMN_NAMES
+
+
+class Settings(BaseSettings):
+    """What the environment and .env say."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
+
+    pkl_path: Path = Path("data/processed_recruitment_data.pkl")
+    data_path: Path = Path("data/processed_recruitment_data.arrow")
+
+
+def _columns(
+    _context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    aliases = {name: field for field, names in COLUMN_NAMES.items() for name in names}
+    columns = {}
+    for value in values:
+        field, equals, name = value.partition("=")
+        field = aliases.get(field, field)
+        if not equals or field not in COLUMN_NAMES:
+            message = f"{value!r} is not FIELD=NAME; the fields are {', '.join(COLUMN_NAMES)}"
+            raise click.BadParameter(message)
+        columns[field] = name
+    return columns
+
+
+def _time_ms(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
+    if value is None:
+        return None
+    try:
+        moment = dt.datetime.fromisoformat(value)
+    except ValueError:
+        message = f"{value!r} is not a time like 2025-12-11T15:30:00Z"
+        raise click.BadParameter(message) from None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+    return int(moment.timestamp() * 1000)
+
+
+_EPILOG = """\b
+Examples:
+  python -m convert data/processed_recruitment_data.pkl
+  python -m convert jobs.pkl.gz -o jobs.arrow --column company_name=Employer
+  python -m convert jobs.pkl --skip-invalid
+
+\b
+Exit codes:
+  0  written, or up to date already
+  1  invalid rows, repeated ids, or a file that can't be written
+  2  a source that can't be read or is refused, or wrong options
+"""
+
+
+@click.command("python -m convert", epilog=_EPILOG)
+@click.argument("source", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="OUT.arrow",
+    help="Where to write.  [default: the source's name with .arrow; DATA_PATH without a source]",
+)
+@click.option(
+    "--ids",
+    type=click.Choice([mode.value for mode in IdMode]),
+    help="keep the source's ids, or generate UUIDv7s or ULIDs, always the same for the same "
+    "source.  [default: keep if the source has ids, else uuid7]",
+)
+@click.option(
+    "--id-time",
+    callback=_time_ms,
+    metavar="TIME",
+    help="The time in generated ids, e.g. 2025-12-11T15:30:00Z.  [default: the source's "
+    "modification time]",
+)
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    callback=_columns,
+    metavar="FIELD=NAME",
+    help=f"What the source calls a field ({', '.join(COLUMN_NAMES)}). Repeatable.",
+)
+@click.option(
+    "--skip-invalid",
+    is_flag=True,
+    help="Leave invalid rows out and write each of them whole to OUT.arrow.rejected.jsonl.",
+)
+@click.option("--force", is_flag=True, help="Write even if OUT is up to date.")
+def main(
+    source: Path | None, out: Path | None, ids: str | None, id_time: int | None,
+    columns: dict[str, str], *, skip_invalid: bool, force: bool,
+) -> None:  # fmt: skip
+    """Rewrite an embeddings pickle, once, into a UUID-sorted Arrow file.
+
+    SOURCE is a list of dicts or a DataFrame, as .pkl, or compressed as .pkl.gz, .bz2,
+    .xz or .zst; without it, PKL_PATH from the environment or .env. Nothing in the pickle
+    is executed. Invalid rows are an error before anything is written.
+    """
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        raise click.UsageError(str(error)) from None
+    if out is None:
+        out = settings.data_path if source is None else _beside(source)
+    options = Options(
+        source=source or settings.pkl_path,
+        out=out,
+        columns=columns,
+        ids=IdMode(ids) if ids else None,
+        id_time_ms=id_time,
+        skip_invalid=skip_invalid,
+        force=force,
+    )
+    try:
+        report = convert(options, Phases())
+    except ConvertError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    if report is None:
+        click.echo(f"{out} is up to date (--force writes it anyway)")
+    else:
+        print_report(report, out)
+
+
+def _beside(source: Path) -> Path:
+    """Return the source's path with its .pkl, .pkl.gz ... replaced by .arrow."""
+    name = source.name.removesuffix(source.suffix) if source.suffix != ".pkl" else source.name
+    return source.with_name(f"{name.removesuffix('.pkl')}.arrow")
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m convert")

@@ -1,0 +1,67 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import tempfile
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from convert.errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def replacing(out: Path) -> Iterator[IO[bytes]]:
+    """Open a file that takes the place of `out` when all went well.
+
+    It lies beside `out` under a name that nothing reads, and is locked while its writer
+    lives: what is unlocked was left behind by a writer that was killed, and is removed.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(out)
+        with tempfile.NamedTemporaryFile(
+            dir=out.parent, prefix=f".{out.name}.", suffix=".partial", delete=False
+        ) as file:
+            partial = Path(file.name)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                partial.chmod(0o666 & ~_umask())
+                partial.replace(out)
+            except BaseException:
+                partial.unlink(missing_ok=True)
+                raise
+        _sync_folder(out.parent)
+    except OSError as error:
+        message = f"{out} can't be written: {error.strerror or error}; it is as it was before"
+        raise OutputError(message) from error
+
+
+def remove_leftovers(out: Path) -> None:
+    """Remove what killed writers of `out` left behind."""
+    for partial in out.parent.glob(f".{out.name}.*.partial"):
+        with contextlib.suppress(FileNotFoundError, BlockingIOError), partial.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            partial.unlink()
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

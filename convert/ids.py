@@ -1,0 +1,126 @@
+"""The id column: canonical ids from the source, or generated ones.
+
+Ids are 16 bytes a row, uint8 (rows, 16). Generated ids are the same whenever the
+source, its row order and the time are: nothing random is drawn.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from convert.errors import ConvertError
+from convert.id_text import UUID_CHARS, IdKind, parse_ids
+from convert.validation import is_null
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from convert.source import Values
+
+_MAX_GENERATED = 2**32
+_MAX_TIME_MS = 2**48
+_HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
+
+
+class IdMode(StrEnum):
+    """Where the ids come from."""
+
+    KEEP = "keep"
+    UUID7 = "uuid7"
+    ULID = "ulid"
+
+
+class Ids(NamedTuple):
+    """`values` is uint8 (rows, 16); rows named in `problems` hold nothing useful."""
+
+    values: NDArray[np.uint8]
+    kind: IdKind
+    problems: dict[int, str]
+
+
+def kept_ids(values: Values) -> Ids:
+    """Canonicalise the ids of a source: UUIDs in any usual form, or ULIDs.
+
+    They are ULIDs if most of them have a ULID's length.
+    """
+    rows = values.to_pylist() if isinstance(values, pa.Array) else list(values)
+    texts = [value if isinstance(value, str) else _text_of(value) for value in rows]
+    lengths = Counter(map(len, texts))
+    kind = IdKind.ULID if lengths[IdKind.ULID.chars] > len(texts) // 2 else IdKind.UUID
+    ids = np.zeros((len(texts), 16), np.uint8)
+    plain = np.array([len(t) == kind.chars and t.isascii() for t in texts], np.bool_)
+    joined = "".join(text for text, is_plain in zip(texts, plain, strict=True) if is_plain)
+    chars = np.frombuffer(joined.encode(), np.uint8).reshape(-1, kind.chars)
+    ids[plain], canonical = parse_ids(kind, chars)
+    plain[plain] = canonical
+    problems = {}
+    for row in np.flatnonzero(~plain).tolist():
+        parsed = _unusual_uuid(texts[row]) if kind is IdKind.UUID else None
+        if parsed is None:
+            problems[row] = _reason(rows[row], texts[row], kind)
+        else:
+            ids[row] = np.frombuffer(parsed, np.uint8)
+    return Ids(ids, kind, problems)
+
+
+def _text_of(value: Any) -> str:  # noqa: ANN401
+    if isinstance(value, uuid.UUID):
+        return str(value)
+    if isinstance(value, bytes) and len(value) == 16:
+        return str(uuid.UUID(bytes=value))
+    return ""
+
+
+def _unusual_uuid(text: str) -> bytes | None:
+    """Parse a UUID with braces, as a URN, or without hyphens."""
+    digits = text.strip().lower().removeprefix("urn:uuid:").strip("{}").replace("-", "")
+    # UUID() itself takes whatever int() takes: underscores, signs, spaces.
+    if len(digits) != 32 or len(text) > UUID_CHARS + 9 or not _HEX_DIGITS.issuperset(digits):
+        return None
+    return uuid.UUID(digits).bytes
+
+
+def _reason(value: Any, text: str, kind: IdKind) -> str:  # noqa: ANN401
+    if is_null(value) or text == value == "":
+        return "missing id"
+    shown = text[:40] if text else type(value).__name__
+    return f"{shown!a} is not a {kind.upper()}"
+
+
+def generated_ids(mode: IdMode, rows: int, time_ms: int, seed: bytes) -> Ids:
+    """Make ids that ascend strictly in row order.
+
+    A UUIDv7 (RFC 9562 section 5.7) is a millisecond time, a 32-bit counter, which is
+    the row number (section 6.2, method 1), and 42 bits that depend on the 32 bytes of
+    `seed` and the row number. A ULID has 48 of those bits. Raises ConvertError for more
+    than 2**32 rows or a time beyond 48 bits of milliseconds.
+    """
+    if rows > _MAX_GENERATED:
+        message = f"{rows:,} rows; at most {_MAX_GENERATED:,} ids can be generated"
+        raise ConvertError(message)
+    if not 0 <= time_ms < _MAX_TIME_MS:
+        message = f"{time_ms} ms since 1970 doesn't fit into an id"
+        raise ConvertError(message)
+    key = np.frombuffer(seed[:16], np.uint64)
+    noise = np.random.Philox(key=key).random_raw(rows).astype(np.uint64)
+    row = np.arange(rows, dtype=np.uint64)
+    time = np.uint64(time_ms << 16)
+    if mode is IdMode.UUID7:
+        # 48 bits time, version 7, 12 bits counter | variant 10, 20 bits counter, 42 bits noise
+        high = time | np.uint64(0x7000) | row >> np.uint64(20)
+        counter_low = (row & np.uint64(0xFFFFF)) << np.uint64(42)
+        low = np.uint64(1 << 63) | counter_low | noise >> np.uint64(22)
+        kind = IdKind.UUID
+    else:
+        # 48 bits time, 16 bits counter | 16 bits counter, 48 bits noise
+        high = time | row >> np.uint64(16)
+        low = (row & np.uint64(0xFFFF)) << np.uint64(48) | noise >> np.uint64(16)
+        kind = IdKind.ULID
+    halves = np.stack((high, low), axis=1).astype(">u8")
+    return Ids(halves.view(np.uint8).reshape(rows, 16), kind, {})

@@ -1,0 +1,67 @@
+"""The rows that were left out, whole, as JSON lines: nothing is lost by skipping."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from convert.atomic import replacing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from convert.problems import Problems
+    from convert.source import Source
+
+
+def rejects_path(out: Path) -> Path:
+    return out.with_name(f"{out.name}.rejected.jsonl")
+
+
+def write_rejects(out: Path, source: Source, problems: Problems) -> None:
+    """Write each row with a problem beside `out`; with no problem, remove an older file.
+
+    A line: {"row": its number in the source, "problems": [{"field", "reason"}], "values":
+    every column of the source by name}. What JSON can't say becomes text: NaN, infinities,
+    dates; bytes become base 64.
+    """
+    path = rejects_path(out)
+    by_row = problems.by_row()
+    if not by_row:
+        path.unlink(missing_ok=True)
+        return
+    with replacing(path) as file:
+        for row, found in by_row.items():
+            line = {
+                "row": row,
+                "problems": [{"field": p.field, "reason": p.reason} for p in found],
+                "values": {str(name): _jsonable(v) for name, v in source.row(row).items()},
+            }
+            file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
+
+
+def _jsonable(value: Any) -> Any:  # noqa: ANN401
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return value if math.isfinite(value) else str(value)
+        case bytes() | bytearray():
+            return base64.b64encode(value).decode()
+        case np.ndarray():
+            return _jsonable(value.tolist())
+        case np.generic() if value.dtype.kind not in "mM":
+            return _jsonable(value.item())
+        case pa.Scalar():
+            return _jsonable(value.as_py())
+        case list() | tuple() | set() | frozenset():
+            return [_jsonable(item) for item in value]
+        case dict():
+            return {str(key): _jsonable(item) for key, item in value.items()}
+        case _:
+            return str(value)

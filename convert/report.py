@@ -1,0 +1,142 @@
+"""What a person sees of a conversion: a progress bar a phase, and the closing report."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from convert.schema import DatasetInfo
+    from convert.source import Values
+
+_MIB = 1 << 20
+# Rows looked at to estimate what a column of Python objects takes.
+_SAMPLED_ROWS = 1000
+_POINTER_BYTES = 8
+
+
+@dataclass
+class Phases:
+    """Progress bars on standard error, and the seconds each phase took."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def phase(self, name: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Show a bar for the body of a `with`, which calls back with what it has done."""
+        begin = time.perf_counter()
+        with Progress(
+            TextColumn(f"{name:<9}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            MofNCompleteColumn() if total < _MIB else TextColumn(f"{total / 1e6:,.0f} M"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        ) as bars:
+            task = bars.add_task(name, total=total)
+            yield lambda count: bars.advance(task, count)
+            bars.update(task, completed=total)
+        self.seconds[name] = time.perf_counter() - begin
+
+
+@dataclass(frozen=True)
+class ColumnMemory:
+    """Bytes a column takes in the source (estimated for Python objects) and in Arrow."""
+
+    field: str
+    name: str
+    source: int
+    arrow: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that the closing report says."""
+
+    info: DatasetInfo
+    ids: str
+    rejected: int
+    ignored: Sequence[str]
+    nulls_replaced: Mapping[str, int]
+    memory: Sequence[ColumnMemory]
+    seconds: Mapping[str, float]
+
+
+def source_bytes(values: Values) -> int:
+    """Return the bytes that a source column takes, estimated from its first rows."""
+    if isinstance(values, np.ndarray | pa.Array):
+        return int(values.nbytes)
+    sample = values[:_SAMPLED_ROWS]
+    if not sample:
+        return 0
+    size = sum(_object_bytes(value) for value in sample) / len(sample)
+    return int(len(values) * (_POINTER_BYTES + size))
+
+
+def _object_bytes(value: Any) -> int:  # noqa: ANN401
+    size = sys.getsizeof(value)
+    if isinstance(value, list | tuple):
+        size += sum(map(sys.getsizeof, value))
+    elif isinstance(value, np.ndarray) and value.base is not None:
+        size += value.nbytes
+    return size
+
+
+def print_report(report: Report, out: object) -> None:
+    """Print the closing report on standard output."""
+    console = Console()
+    info = report.info
+    table = Table("column", "from", title_justify="left")
+    table.add_column("source MB", justify="right")
+    table.add_column("Arrow MB", justify="right")
+    for column in report.memory:
+        table.add_row(column.field, column.name, _mb(column.source), _mb(column.arrow))
+    table.add_section()
+    total = [sum(c.source for c in report.memory), sum(c.arrow for c in report.memory)]
+    table.add_row("total", "", *map(_mb, total))
+    console.print(table)
+
+    seconds = sum(report.seconds.values())
+    phases = ", ".join(f"{name} {took:.2f}" for name, took in report.seconds.items())
+    nulls = ", ".join(f"{name} {count:,}" for name, count in report.nulls_replaced.items() if count)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    rejected = f" ({report.rejected:,} rejected)" if report.rejected else ""
+    lines = {
+        "written": out,
+        "rows": f"{info.rows:,}{rejected}",
+        "dimension": info.dimension,
+        "ids": report.ids,
+        "ignored columns": ", ".join(report.ignored) or "none",
+        "nulls replaced": nulls or "none",
+        "seconds": f"{seconds:.2f} ({phases})",
+        "rows/s": f"{info.rows / seconds:,.0f}",
+        "peak memory": f"{_mb(peak)} MB",
+        "fingerprint": info.fingerprint,
+    }
+    for name, value in lines.items():
+        console.print(f"{name:<16} {value}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:,.1f}"

@@ -1,0 +1,100 @@
+"""The dataset file: what `convert` writes and the streamer maps.
+
+An Arrow IPC file (Feather V2), uncompressed, so that it is used where it lies. Its
+record batches have BATCH_ROWS rows, the last one what is left; each of their buffers
+begins at a multiple of ALIGNMENT_BYTES. Rows ascend strictly by id in unsigned byte
+order. There are no nulls.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from convert.id_text import IdKind
+
+FORMAT_VERSION = 1
+# Rows: 25 MB of vectors at 384 floats. Small enough that writing one batch at a time
+# takes little memory, large enough that a file of 10M rows has only 611 of them.
+BATCH_ROWS = 16_384
+# What Arrow's columnar format recommends; also a cache line.
+ALIGNMENT_BYTES = 64
+
+TEXT_FIELDS = ("company_name", "english_level", "primary_keyword")
+# Text is stored once a distinct value; see streamer.codec for what it saves on the way out.
+DICTIONARY_TEXT = pa.dictionary(pa.int32(), pa.string())
+
+_METADATA_PREFIX = "embedding-stream."
+# Spaces in the metadata that move what follows to a multiple of ALIGNMENT_BYTES.
+PADDING_KEY = b"embedding-stream.padding"
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What the schema metadata says about a dataset.
+
+    `fingerprint` is the hex SHA-256 of the source's bytes and of the options that shape
+    the output: equal fingerprints mean equal files. `dimension` is floats per vector.
+    """
+
+    fingerprint: str
+    source: str
+    id_kind: IdKind
+    rows: int
+    dimension: int
+
+    def to_metadata(self) -> dict[bytes, bytes]:
+        values = {
+            "format-version": FORMAT_VERSION,
+            "fingerprint": self.fingerprint,
+            "source": self.source,
+            "id-kind": self.id_kind.value,
+            "rows": self.rows,
+            "dimension": self.dimension,
+        }
+        return {
+            f"{_METADATA_PREFIX}{key}".encode(): str(value).encode()
+            for key, value in values.items()
+        }
+
+    @classmethod
+    def from_metadata(cls, metadata: dict[bytes, bytes] | None) -> DatasetInfo:
+        """Read what `to_metadata` wrote; ValueError says what is missing or wrong."""
+        values = {
+            key.decode().removeprefix(_METADATA_PREFIX): value.decode()
+            for key, value in (metadata or {}).items()
+            if key.startswith(_METADATA_PREFIX.encode())
+        }
+        try:
+            version = int(values["format-version"])
+            if version != FORMAT_VERSION:
+                message = f"format version {version}, this program reads {FORMAT_VERSION}"
+                raise ValueError(message)
+            return cls(
+                fingerprint=values["fingerprint"],
+                source=values["source"],
+                id_kind=IdKind(values["id-kind"]),
+                rows=int(values["rows"]),
+                dimension=int(values["dimension"]),
+            )
+        except KeyError as error:
+            message = f"no {error.args[0]!r} in the schema metadata"
+            raise ValueError(message) from None
+
+
+def dataset_schema(dimension: int, metadata: dict[bytes, bytes]) -> pa.Schema:
+    """Return the schema that `convert` writes for vectors of `dimension` floats."""
+    vector_type = pa.list_(pa.field("item", pa.float32(), nullable=False), dimension)
+    types = {
+        "id": pa.uuid(),
+        "company_name": DICTIONARY_TEXT,
+        "exp_years": pa.int32(),
+        "english_level": DICTIONARY_TEXT,
+        "primary_keyword": DICTIONARY_TEXT,
+        "vector": vector_type,
+    }
+    return pa.schema(
+        [pa.field(name, arrow_type, nullable=False) for name, arrow_type in types.items()],
+        metadata=metadata,
+    )

@@ -1,0 +1,197 @@
+"""What a pickle holds, as named columns: a list of dicts or a DataFrame.
+
+`read_source` is the one function that turns a pickle into columns. A column is a list
+of Python values, a one-dimensional NumPy array, or an Arrow array, whichever the pickle
+holds; nothing is validated or copied here. The rows stay reachable, so that a rejected
+one can be written out whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+
+from convert import stand_ins
+from convert.errors import UnreadableSourceError
+from convert.unpickle import read_pickle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+Values: TypeAlias = "list[Any] | NDArray[Any] | pa.Array"
+
+# The names each field goes by: the documented one, then that of the team's own pickle.
+COLUMN_NAMES = {
+    "id": ("id",),
+    "company_name": ("company_name", "Company Name"),
+    "exp_years": ("exp_years", "Exp Years"),
+    "english_level": ("english_level", "English Level"),
+    "primary_keyword": ("primary_keyword", "Primary Keyword"),
+    "vector": ("job_post_vectors", "vector"),
+}
+OPTIONAL_FIELDS = frozenset({"id"})
+
+
+@dataclass(frozen=True)
+class Source:
+    """The columns of a pickle.
+
+    `fields` holds the columns that are converted, by field; `names` what they are called
+    in the pickle; `ignored` the names of all others.
+    """
+
+    rows: int
+    fields: Mapping[str, Values]
+    names: Mapping[str, str]
+    ignored: Sequence[str]
+    row: Callable[[int], dict[str, Any]]
+
+
+def read_source(path: Path, columns: Mapping[str, str], advance: Callable[[int], None]) -> Source:
+    """Read the pickle at `path`; `columns` says what some fields are called there.
+
+    `advance` is told how many more bytes of the file were read.
+    """
+    content = read_pickle(path, advance)
+    if isinstance(content, list):
+        return _source_of_records(content, columns)
+    if isinstance(content, stand_ins.Frame):
+        return _source_of_frame(content, columns)
+    found = type(content).__name__
+    message = f"{path} holds a {found}, not a list of dicts or a DataFrame"
+    raise UnreadableSourceError(message)
+
+
+def _source_of_records(records: list[Any], columns: Mapping[str, str]) -> Source:
+    for number, record in enumerate(records):
+        if not isinstance(record, dict):
+            message = f"row {number} is a {type(record).__name__}, not a dict"
+            raise UnreadableSourceError(message)
+    present: dict[Any, None] = {}
+    for record in records:  # keeps the order in which the names appear
+        if record.keys() - present.keys():
+            present.update(dict.fromkeys(record))
+    names, ignored = _choose(present, columns)
+    return Source(
+        rows=len(records),
+        fields={field: [record.get(name) for record in records] for field, name in names.items()},
+        names=names,
+        ignored=ignored,
+        row=lambda number: dict(records[number]),
+    )
+
+
+def _source_of_frame(frame: stand_ins.Frame, columns: Mapping[str, str]) -> Source:
+    try:
+        values = _frame_columns(frame)
+    except (
+        AttributeError,
+        KeyError,
+        IndexError,
+        TypeError,
+        ValueError,
+        pa.ArrowException,
+    ) as error:
+        message = f"the DataFrame is damaged: {error}"
+        raise UnreadableSourceError(message) from error
+    lengths = {len(column) for column in values.values()}
+    if len(lengths) > 1:
+        message = f"the DataFrame is damaged: its columns have {sorted(lengths)} rows"
+        raise UnreadableSourceError(message)
+    names, ignored = _choose(values, columns)
+    return Source(
+        rows=lengths.pop() if lengths else 0,
+        fields={field: values[name] for field, name in names.items()},
+        names=names,
+        ignored=ignored,
+        row=lambda number: {name: column[number] for name, column in values.items()},
+    )
+
+
+def _frame_columns(frame: stand_ins.Frame) -> dict[Any, Values]:
+    blocks, axes = frame.state["_mgr"].args[:2]
+    labels: list[Any] = list(_plain_values(axes[0].args[0])) if axes[0].args[0] is not None else []
+    values: list[Any] = [None] * len(labels)
+    for block, placement in blocks:
+        columns = (
+            range(*placement.indices(len(labels))) if isinstance(placement, slice) else placement
+        )
+        is_matrix = isinstance(block, np.ndarray) and block.ndim == 2
+        for position, column in enumerate(columns):
+            if not 0 <= column < len(labels):
+                message = f"a block is placed at column {column}"
+                raise ValueError(message)
+            values[column] = _plain_values(block[position] if is_matrix else block)
+    return {
+        label: column for label, column in zip(labels, values, strict=True) if column is not None
+    }
+
+
+def _plain_values(values: Any) -> Values:  # noqa: ANN401
+    """Unwrap what pandas wraps around a column."""
+    match values:
+        case np.ndarray():
+            array = np.asarray(values)
+            # 2-D blocks of datetimes hold one column each.
+            array = array[0] if array.ndim == 2 and len(array) == 1 else array
+            return array.tolist() if array.dtype == object else array
+        case stand_ins.Index():
+            return _plain_values(values.args[0])
+        case stand_ins.ArrayBacked():
+            return _plain_values(_first(values.state, np.ndarray))
+        case stand_ins.Categorical():
+            codes = np.asarray(_first(values.state, np.ndarray))
+            kind = _first(values.state, stand_ins.CategoricalType)
+            categories = _as_arrow(_plain_values(kind.state["categories"]))
+            return pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), categories)
+        case stand_ins.Masked():
+            return pa.array(
+                np.asarray(values.state["_data"]), mask=np.asarray(values.state["_mask"])
+            )
+        case stand_ins.ArrowBacked():
+            state = values.state
+            return _as_arrow(state["_pa_array"] if "_pa_array" in state else state["_data"])
+        case _:
+            message = f"a column is a {type(values).__name__}"
+            raise TypeError(message)
+
+
+def _first(values: Iterable[Any], kind: type) -> Any:  # noqa: ANN401
+    """Return the only one of `values` that is a `kind`; its place differs between versions."""
+    return next(value for value in values if isinstance(value, kind))
+
+
+def _as_arrow(values: Any) -> pa.Array:  # noqa: ANN401
+    if isinstance(values, pa.ChunkedArray):
+        return values.combine_chunks()
+    return values if isinstance(values, pa.Array) else pa.array(values, from_pandas=True)
+
+
+def _choose(
+    present: Mapping[Any, object], columns: Mapping[str, str]
+) -> tuple[dict[str, str], list[str]]:
+    """Return the column name of each field that there is, and the names left over."""
+    chosen = {}
+    for field, known in COLUMN_NAMES.items():
+        wanted = (columns[field],) if field in columns else known
+        found = [name for name in wanted if name in present]
+        if len(found) > 1:
+            message = f"{field}: there is {' and '.join(map(repr, found))}; choose with --column"
+            raise UnreadableSourceError(message)
+        if found:
+            chosen[field] = found[0]
+        elif field not in OPTIONAL_FIELDS or field in columns:
+            have = ", ".join(repr(str(name)) for name in present) or "none"
+            message = (
+                f"there is no column {' or '.join(map(repr, wanted))} for {field}; "
+                f"say which with --column {field}=NAME (columns: {have})"
+            )
+            raise UnreadableSourceError(message)
+    used = set(chosen.values())
+    return chosen, [str(name) for name in present if name not in used]

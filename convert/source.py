@@ -116,7 +116,7 @@ def _source_of_frame(frame: stand_ins.Frame, columns: Mapping[str, str]) -> Sour
 
 def _frame_columns(frame: stand_ins.Frame) -> dict[Any, Values]:
     blocks, axes = frame.state["_mgr"].args[:2]
-    labels: list[Any] = list(_plain_values(axes[0].args[0])) if axes[0].args[0] is not None else []
+    labels = _as_list(_plain_values(axes[0]))
     values: list[Any] = [None] * len(labels)
     for block, placement in blocks:
         columns = (
@@ -160,6 +160,13 @@ def _plain_values(values: Any) -> Values:  # noqa: ANN401
         case _:
             message = f"a column is a {type(values).__name__}"
             raise TypeError(message)
+
+
+def _as_list(values: Values) -> list[Any]:
+    if isinstance(values, list):
+        return values
+    listed: list[Any] = values.to_pylist() if isinstance(values, pa.Array) else values.tolist()
+    return listed
 
 
 def _first(values: Iterable[Any], kind: type) -> Any:  # noqa: ANN401

@@ -26,9 +26,13 @@ class Status(IntEnum):
 
 
 class StreamerError(Exception):
-    """Base of every expected failure; `status` is what the peer of a call is told."""
+    """Base of every expected failure.
+
+    `status` is what the peer of a call is told, `exit_code` how a command ends.
+    """
 
     status = Status.INTERNAL
+    exit_code = 1
 
 
 class InvalidRequestError(StreamerError):

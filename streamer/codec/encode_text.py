@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from convert.id_text import IdKind, write_text
+from streamer.buffers import memory_of
 from streamer.codec.encode_scalars import numpy_values, presence
 from streamer.codec.wire_format import (
     Bytes,
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamer.codec.fields import FieldPair
+
+# What an encoder keeps of a dictionary is bounded, so that a server's memory doesn't grow
+# with its file: 65,536 values take 0.5 MB beside their text.
+_KEPT_DICTIONARY_VALUES = 65_536
+_KEPT_DICTIONARY_BYTES = 16 << 20
 
 
 class TextField:
@@ -55,42 +61,48 @@ class TextField:
 
 
 class DictionaryTextField:
-    """string and bytes in a dictionary column: each distinct value is encoded once."""
+    """string and bytes in a dictionary column: each distinct value is encoded once.
+
+    A dictionary too large to be kept encoded is looked up in each batch instead.
+    """
 
     def __init__(self, pair: FieldPair) -> None:
         self._pair = pair
         self._text = TextField(pair)
-        self._last: tuple[pa.Array, Bytes] | None = None
+        self._last: tuple[pa.Array, Bytes | None] | None = None
 
     def sizes(self, array: pa.Array) -> NDArray[np.int64]:
+        encoded = self._encoded(array.dictionary)
+        if encoded is None:
+            return self._text.sizes(array.dictionary_decode())
         present = presence(self._pair, array)
-        sizes = self._encoded(array.dictionary).sizes.take(numpy_values(array.indices))
+        sizes = encoded.sizes.take(numpy_values(array.indices))
         return sizes if present is None else sizes * present
 
     def pieces(self, array: pa.Array) -> list[pa.Array | pa.Scalar]:
-        column = self._encoded(array.dictionary).column.take(array.indices)
+        encoded = self._encoded(array.dictionary)
+        if encoded is None:
+            return self._text.pieces(array.dictionary_decode())
+        column = encoded.column.take(array.indices)
         return [column.fill_null(b"") if column.null_count else column]
 
-    def _encoded(self, dictionary: pa.Array) -> Bytes:
+    def _encoded(self, dictionary: pa.Array) -> Bytes | None:
+        """Return the encoded values of `dictionary`, or None if there are too many."""
         # A file's batches share one dictionary, so only the last one is kept. Holding it
         # keeps its addresses from being given to another.
         last = self._last
-        if last is not None and _same_memory(last[0], dictionary):
+        if last is not None and memory_of(last[0]) == memory_of(dictionary):
             return last[1]
         if dictionary.null_count:
             message = f"{self._pair.field.full_name}: the dictionary has nulls"
             raise EncodeError(message)
-        encoded = self._text.encode(dictionary)
+        is_small = (
+            len(dictionary) <= _KEPT_DICTIONARY_VALUES
+            and dictionary.nbytes <= _KEPT_DICTIONARY_BYTES
+        )
+        encoded = self._text.encode(dictionary) if is_small else None
         self._last = dictionary, encoded
         return encoded
-
-
-def _same_memory(a: pa.Array, b: pa.Array) -> bool:
-    return (
-        len(a) == len(b)
-        and a.offset == b.offset
-        and a.buffers()[1].address == b.buffers()[1].address
-    )
 
 
 class IdField:

@@ -1,0 +1,82 @@
+"""`streamer serve`: answer calls until told to stop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+import click
+import psutil
+
+from streamer.chunking import calculate_optimal_chunk_size
+from streamer.dataset import Dataset
+from streamer.engines.grpcio import GrpcioServer
+from streamer.errors import DatasetNotFoundError
+from streamer.service import EmbeddingService
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamer.config import Settings
+
+_log = logging.getLogger(__name__)
+
+_MIB = 1 << 20
+# The share of the available memory that one chunk of CHUNK_SIZE=auto may take.
+_AUTO_SAFETY_FACTOR = 0.1
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; a second signal ends it at once.
+
+    Raises StreamerError if the dataset file is damaged or the address can't be had. A
+    dataset file that isn't there yet is awaited: calls get NOT_FOUND meanwhile.
+    """
+    dataset = Dataset(settings.data_path)
+    try:
+        dataset.current()
+    except DatasetNotFoundError:
+        _log.warning(
+            "no dataset file %s yet: calls get NOT_FOUND until `python -m convert` makes it",
+            settings.data_path,
+        )
+    service = EmbeddingService(
+        dataset,
+        chunk_rows=_chunk_rows(settings),
+        max_message_bytes=settings.max_message_size,
+    )
+    server = GrpcioServer(
+        service,
+        host=settings.grpc_host,
+        port=settings.grpc_port,
+        max_workers=settings.max_workers,
+        max_message_bytes=settings.max_message_size,
+    )
+    stopping = threading.Event()
+
+    def stop(number: int, _frame: object) -> None:
+        _log.info("%s: draining", signal.Signals(number).name)
+        for again in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(again, signal.SIG_DFL)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    click.echo(f"listening on {settings.grpc_host}:{server.port}")
+    stopping.wait()
+    server.stop(settings.shutdown_grace_seconds)
+    _log.info("stopped")
+
+
+def _chunk_rows(settings: Settings) -> Callable[[int], int]:
+    """Return what gives the rows of a chunk from the floats of a vector."""
+
+    def rows(dimension: int) -> int:
+        if settings.chunk_size != "auto":
+            return settings.chunk_size
+        available_mb = psutil.virtual_memory().available / _MIB
+        return calculate_optimal_chunk_size(dimension, available_mb, _AUTO_SAFETY_FACTOR)
+
+    return rows

@@ -1,0 +1,61 @@
+"""A dataset that is open: what it is, and its rows after a checkpoint, where they lie."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from streamer.checkpoint import Position, first_row_after
+from streamer.dataset_file import MappedDataset, id_matrix, map_dataset
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import pyarrow as pa
+
+
+class RowsAfter(NamedTuple):
+    """The rows after a checkpoint: how many, and slices of record batches that hold them.
+
+    `checkpoint_found`: the checkpoint is a row, or none was given. The slices are views
+    on the mapped file, in order, none of them empty.
+    """
+
+    rows: int
+    checkpoint_found: bool
+    slices: Iterator[pa.RecordBatch]
+
+
+class EmbeddingStore:
+    """A sound, mapped dataset file. Never changes, may be shared between threads.
+
+    The map lasts as long as the store or any slice from it is alive: a file that was
+    replaced meanwhile is still read to its end.
+    """
+
+    def __init__(self, dataset: MappedDataset) -> None:
+        self.info = dataset.info
+        self.schema = dataset.schema
+        self._batches = dataset.batches
+        self._ids = [id_matrix(batch).data.cast("B") for batch in dataset.batches]
+        self._first_rows = [0, *accumulate(batch.num_rows for batch in dataset.batches)]
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Map the file at `path`; DatasetNotFoundError, InvalidDatasetError."""
+        return cls(map_dataset(path))
+
+    def rows_after(self, checkpoint: bytes | None) -> RowsAfter:
+        """Return the rows whose id is strictly greater than `checkpoint`; None: all rows."""
+        if checkpoint is None:
+            position = Position(0, 0, found=True)
+        else:
+            position = first_row_after(checkpoint, self._ids)
+        skipped = self._first_rows[position.batch] + position.row
+        return RowsAfter(self.info.rows - skipped, position.found, self._slices_from(position))
+
+    def _slices_from(self, position: Position) -> Iterator[pa.RecordBatch]:
+        for number in range(position.batch, len(self._batches)):
+            batch = self._batches[number]
+            yield batch.slice(position.row) if number == position.batch else batch

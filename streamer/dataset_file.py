@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from convert.id_text import halves
-from convert.schema import DICTIONARY_TEXT, TEXT_FIELDS, DatasetInfo, dataset_schema
+from convert.schema import DICTIONARY_TEXT, DatasetInfo, dataset_schema
 from streamer.buffers import lies_in, memory_of
 from streamer.errors import DatasetNotFoundError, InvalidDatasetError
 
@@ -85,13 +85,14 @@ def _checked(file: pa.Buffer) -> MappedDataset:
 
 def _check_format(file: pa.Buffer) -> None:
     data = memoryview(file)
-    if data[: len(_STREAM_MARKER)] == _STREAM_MARKER:
+    begin, end = bytes(data[: len(_MAGIC)]), bytes(data[-len(_MAGIC) :])
+    if begin.startswith(_STREAM_MARKER):
         message = "it is in the Arrow stream format, not the file format"
         raise InvalidDatasetError(message)
-    if data[: len(_MAGIC)] != _MAGIC:
+    if begin != _MAGIC:
         message = "it is not an Arrow file"
         raise InvalidDatasetError(message)
-    if data[-len(_MAGIC) :] != _MAGIC:
+    if end != _MAGIC:
         message = "it has no footer, so it was cut off or not written to its end"
         raise InvalidDatasetError(message)
 
@@ -102,17 +103,20 @@ def _check_schema(schema: pa.Schema, info: DatasetInfo) -> None:
         message = f"its columns are {schema.names}, not {expected.names}"
         raise InvalidDatasetError(message)
     for field, wanted in zip(schema, expected, strict=True):
-        if field.type == wanted.type or (
-            field.name in TEXT_FIELDS and field.type == DICTIONARY_TEXT.value_type
-        ):
-            continue
-        if field.name == "vector" and pa.types.is_fixed_size_list(field.type):
-            message = (
-                f"its vectors are {field.type} where its metadata says {info.dimension} floats"
-            )
-        else:
+        if not _fits(field.type, wanted.type):
             message = f"column {field.name} is {field.type}, not {wanted.type}"
-        raise InvalidDatasetError(message)
+            raise InvalidDatasetError(message)
+
+
+def _fits(found: pa.DataType, wanted: pa.DataType) -> bool:
+    if pa.types.is_fixed_size_list(wanted):  # whatever the item's name and nullability
+        return bool(
+            pa.types.is_fixed_size_list(found)
+            and found.value_type == wanted.value_type
+            and found.list_size == wanted.list_size
+        )
+    is_plain_text = wanted == DICTIONARY_TEXT and found == DICTIONARY_TEXT.value_type
+    return is_plain_text or bool(found == wanted)
 
 
 def _sound_batches(

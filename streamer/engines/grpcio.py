@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["EmbeddingStreamService"].full_name
-# Health must answer while every worker streams.
-_HEALTH_WORKERS = 2
+# Health checks and reflection have threads of their own: they must answer while every
+# worker streams.
+_OTHER_WORKERS = 2
 
 
 class Keepalive(NamedTuple):
@@ -73,13 +74,11 @@ class GrpcioServer:
         keepalive: Keepalive = Keepalive(),  # noqa: B008 - immutable
     ) -> None:
         """Listen and accept calls; AddressError if that can't be had."""
-        self._pool = ThreadPoolExecutor(max_workers, thread_name_prefix="stream")
-        self._health_pool = ThreadPoolExecutor(_HEALTH_WORKERS, thread_name_prefix="health")
-        self._health = health.HealthServicer(
-            experimental_non_blocking=True, experimental_thread_pool=self._health_pool
-        )
+        self._stream_pool = ThreadPoolExecutor(max_workers, thread_name_prefix="stream")
+        self._other_pool = ThreadPoolExecutor(_OTHER_WORKERS, thread_name_prefix="other")
+        self._health = health.HealthServicer()
         self._server = grpc.server(
-            self._pool,
+            self._other_pool,
             options=[
                 ("grpc.max_send_message_length", max_message_bytes),
                 ("grpc.max_receive_message_length", max_message_bytes),
@@ -87,7 +86,7 @@ class GrpcioServer:
                 *keepalive.options(),
             ],
         )
-        self._server.add_generic_rpc_handlers((_handlers(service),))
+        self._server.add_generic_rpc_handlers((_handlers(service, self._stream_pool),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
@@ -100,8 +99,8 @@ class GrpcioServer:
         """Accept no more calls, wait for those under way, end those that take longer."""
         self._health.enter_graceful_shutdown()
         self._server.stop(grace_seconds).wait()
-        self._pool.shutdown()
-        self._health_pool.shutdown()
+        self._stream_pool.shutdown()
+        self._other_pool.shutdown()
 
 
 def _bind(server: grpc.Server, host: str, port: int) -> int:
@@ -131,7 +130,7 @@ def _probe(host: str, port: int) -> None:
         raise AddressError(message) from None
 
 
-def _handlers(service: EmbeddingService) -> grpc.GenericRpcHandler:
+def _handlers(service: EmbeddingService, pool: ThreadPoolExecutor) -> grpc.GenericRpcHandler:
     methods = {
         "GetEmbeddings": service.get_embeddings,
         "StreamEmbedding": service.stream_embedding,
@@ -140,7 +139,7 @@ def _handlers(service: EmbeddingService) -> grpc.GenericRpcHandler:
         _SERVICE,
         {
             name: grpc.unary_stream_rpc_method_handler(
-                _behaviour(method), request_deserializer=pb.RequestParams.FromString
+                _behaviour(method, pool), request_deserializer=pb.RequestParams.FromString
             )
             for name, method in methods.items()
         },
@@ -148,7 +147,7 @@ def _handlers(service: EmbeddingService) -> grpc.GenericRpcHandler:
 
 
 def _behaviour(
-    method: Callable[[pb.RequestParams, Caller], Answer],
+    method: Callable[[pb.RequestParams, Caller], Answer], pool: ThreadPoolExecutor
 ) -> Callable[[pb.RequestParams, grpc.ServicerContext], Iterator[bytes]]:
     def respond(request: pb.RequestParams, context: grpc.ServicerContext) -> Iterator[bytes]:
         caller = Caller(
@@ -172,4 +171,5 @@ def _behaviour(
                 _log.exception("call from %s failed", caller.peer)
             context.abort(grpc.StatusCode[status.name], text)
 
+    respond.experimental_thread_pool = pool  # type: ignore[attr-defined]
     return respond

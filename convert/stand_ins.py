@@ -1,29 +1,22 @@
 """What stands in for the classes and functions that an embeddings pickle names.
 
 A pickle can name any function and have it called. So nothing that a file names is ever
-imported: GLOBALS maps the exact (module, name) pairs that pandas 1.5 to 3, NumPy 1 and
-2 and pyarrow put into pickles to the inert builders below, and `convert.unpickle`
-refuses every other name. The builders check what they are given (pickle.UnpicklingError,
-ValueError, TypeError), because NumPy itself trusts a pickled dtype's flags with raw
-pointers.
+imported: `convert.pickle_globals` maps names to the inert builders below, and
+`convert.unpickle` refuses every other name. The builders check what they are given
+(pickle.UnpicklingError, ValueError, TypeError), because NumPy itself trusts a pickled
+dtype's flags with raw pointers.
 """
 
 from __future__ import annotations
 
 import codecs
 import datetime as dt
-import decimal
 import math
-import uuid
-from collections import OrderedDict
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _DATETIME_UNITS = frozenset({"Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns"})
 
@@ -131,26 +124,26 @@ def _check_size(shape: tuple[int, ...], dtype: Dtype, data: object) -> None:
         raise UnpicklingError(message)
 
 
-def _reconstruct(subtype: object, _shape: object, _typecode: object) -> Array:
+def reconstruct_array(subtype: object, _shape: object, _typecode: object) -> Array:
     if subtype is not Array:
         message = "an array subclass"
         raise UnpicklingError(message)
     return np.ndarray.__new__(Array, (0,), np.uint8)
 
 
-def _frombuffer(data: bytes, dtype: Dtype, shape: tuple[int, ...], order: str) -> object:
+def array_from_buffer(data: bytes, dtype: Dtype, shape: tuple[int, ...], order: str) -> object:
     _check_size(shape, dtype, data)
     return np.frombuffer(data, dtype.numpy).reshape(shape, order="F" if order == "F" else "C")
 
 
-def _scalar(dtype: Dtype, data: object) -> object:
+def numpy_scalar(dtype: Dtype, data: object) -> object:
     if dtype.numpy.hasobject:
         return data
     _check_size((), dtype, data)
     return np.frombuffer(data, dtype.numpy)[0]  # type: ignore[call-overload]
 
 
-def _unpickle_array_backed(cls: object, _checksum: object, state: object) -> Inert:
+def array_backed(cls: object, _checksum: object, state: object) -> Inert:
     if not (isinstance(cls, type) and issubclass(cls, Inert)):
         message = "an extension array of an unknown class"
         raise UnpicklingError(message)
@@ -160,15 +153,15 @@ def _unpickle_array_backed(cls: object, _checksum: object, state: object) -> Ine
     return array
 
 
-def _block(values: object, placement: object, _ndim: object) -> tuple[object, object]:
+def block(values: object, placement: object, _ndim: object) -> tuple[object, object]:
     return values, placement
 
 
-def _new_index(_cls: object, state: dict[str, Any]) -> Index:
+def new_index(_cls: object, state: dict[str, Any]) -> Index:
     return Index(state.get("data"))
 
 
-def _arrow_array(state: tuple[Any, ...]) -> pa.Array:
+def arrow_array(state: tuple[Any, ...]) -> pa.Array:
     arrow_type, length, null_count, offset, buffers, children, dictionary = state
     if children or dictionary is not None:
         message = f"a nested Arrow array, {arrow_type}"
@@ -178,7 +171,7 @@ def _arrow_array(state: tuple[Any, ...]) -> pa.Array:
     return array
 
 
-def _encode(text: str, encoding: str = "utf-8") -> bytes:
+def encode_bytes(text: str, encoding: str = "utf-8") -> bytes:
     """Protocol 2's way to write bytes."""
     if encoding not in ("latin1", "utf-8"):
         message = f"encoding {encoding!r}"
@@ -186,90 +179,13 @@ def _encode(text: str, encoding: str = "utf-8") -> bytes:
     return codecs.encode(text, encoding)
 
 
-def _timestamp(value: int, *_rest: object) -> object:
+def timestamp(value: int, *_rest: object) -> object:
     return np.datetime64(value, "ns")
 
 
-def _utc(*_args: object) -> dt.timezone:
+def not_a_time(*_args: object) -> None:
+    return None
+
+
+def utc(*_args: object) -> dt.timezone:
     return dt.UTC
-
-
-def _named(modules: str, names: dict[str, object]) -> dict[tuple[str, str], object]:
-    return {(module, name): value for module in modules.split() for name, value in names.items()}
-
-
-def _masked(prefix: str, *types: str) -> dict[str, object]:
-    return {f"{prefix}{t}Array": Masked for t in types}
-
-
-_PANDAS: dict[str, object] = {
-    "DataFrame": Frame,
-    "Index": Index,
-    "RangeIndex": Index,
-    "Categorical": Categorical,
-    "CategoricalDtype": CategoricalType,
-    "NA": None,
-    **dict.fromkeys(("StringDtype", "ArrowDtype", "DatetimeTZDtype", "BooleanDtype"), Inert),
-    **dict.fromkeys([f"{u}Int{bits}Dtype" for u in ("", "U") for bits in (8, 16, 32, 64)], Inert),
-    **dict.fromkeys(("Float32Dtype", "Float64Dtype"), Inert),
-}
-_INTEGERS = {name: Inert for name in _PANDAS if "Int" in name}
-
-GLOBALS: dict[tuple[str, str], Callable[..., object] | object] = {
-    **_named("builtins __builtin__", {
-        "bytearray": bytearray, "complex": complex, "frozenset": frozenset, "set": set,
-        "slice": slice,
-    }),
-    **_named("_codecs", {"encode": _encode}),
-    **_named("collections", {"OrderedDict": OrderedDict}),
-    **_named("datetime", {
-        "date": dt.date, "datetime": dt.datetime, "time": dt.time,
-        "timedelta": dt.timedelta, "timezone": dt.timezone,
-    }),
-    **_named("decimal", {"Decimal": decimal.Decimal}),
-    **_named("uuid", {"UUID": uuid.UUID, "SafeUUID": uuid.SafeUUID}),
-    **_named("pytz", {"_UTC": _utc}),
-    **_named("numpy", {"dtype": Dtype, "ndarray": Array}),
-    **_named("numpy.core.multiarray numpy._core.multiarray", {
-        "_reconstruct": _reconstruct, "scalar": _scalar,
-    }),
-    **_named("numpy.core.numeric numpy._core.numeric", {"_frombuffer": _frombuffer}),
-    **_named("pyarrow.lib", {
-        "_restore_array": _arrow_array, "chunked_array": pa.chunked_array,
-        "py_buffer": pa.py_buffer, "type_for_alias": pa.type_for_alias,
-    }),
-    # pandas 3 pickles public names, older ones the modules that define the classes.
-    **_named("pandas", _PANDAS),
-    **_named("pandas.arrays", {
-        "ArrowExtensionArray": ArrowBacked, "ArrowStringArray": ArrowBacked,
-        "StringArray": ArrayBacked, "DatetimeArray": ArrayBacked, "TimedeltaArray": ArrayBacked,
-        **_masked("", "Integer", "Floating", "Boolean"),
-    }),
-    **_named("pandas.core.frame", {"DataFrame": Frame}),
-    **_named("pandas.core.internals.managers", {"BlockManager": Blocks}),
-    **_named("pandas._libs.internals", {"_unpickle_block": _block}),
-    **_named("pandas._libs.arrays", {"__pyx_unpickle_NDArrayBacked": _unpickle_array_backed}),
-    **_named("pandas._libs.missing", {"NA": None}),
-    **_named("pandas._libs.tslibs.nattype", {"_nat_unpickle": lambda *_: None}),
-    **_named("pandas._libs.tslibs.timestamps", {"_unpickle_timestamp": _timestamp}),
-    **_named("pandas.core.indexes.base", {"_new_Index": _new_index, "Index": Index}),
-    **_named("pandas.core.indexes.numeric", {
-        "Int64Index": Index, "UInt64Index": Index, "Float64Index": Index,
-    }),
-    **_named("pandas.core.indexes.range", {"RangeIndex": Index}),
-    **_named("pandas.core.arrays.categorical", {"Categorical": Categorical}),
-    **_named("pandas.core.arrays.string_", {"StringArray": ArrayBacked, "StringDtype": Inert}),
-    **_named("pandas.core.arrays.string_arrow", {"ArrowStringArray": ArrowBacked}),
-    **_named("pandas.core.arrays.arrow.array", {"ArrowExtensionArray": ArrowBacked}),
-    **_named("pandas.core.arrays.arrow.dtype", {"ArrowDtype": Inert}),
-    **_named("pandas.core.arrays.datetimes", {"DatetimeArray": ArrayBacked}),
-    **_named("pandas.core.arrays.timedeltas", {"TimedeltaArray": ArrayBacked}),
-    **_named("pandas.core.arrays.integer", {**_INTEGERS, "IntegerArray": Masked}),
-    **_named("pandas.core.arrays.floating", {
-        "FloatingArray": Masked, "Float32Dtype": Inert, "Float64Dtype": Inert,
-    }),
-    **_named("pandas.core.arrays.boolean", {"BooleanArray": Masked, "BooleanDtype": Inert}),
-    **_named("pandas.core.dtypes.dtypes", {
-        "ArrowDtype": Inert, "CategoricalDtype": CategoricalType, "DatetimeTZDtype": Inert,
-    }),
-}  # fmt: skip

@@ -22,7 +22,7 @@ import psutil
 import pyarrow as pa
 
 from convert.errors import RefusedPickleError, UnreadableSourceError
-from convert.stand_ins import GLOBALS
+from convert.pickle_globals import GLOBALS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

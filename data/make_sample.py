@@ -6,7 +6,7 @@
     python data/make_sample.py --shape dataframe64 --names real --out data/real.pkl
 
 Seeded: 12,000 companies (a fifth of them Korean), 24 keywords, six English levels,
-UUIDv5 ids, unit vectors.
+UUIDv5 ids, unit vectors. The DataFrame shapes need pandas (pip install -e '.[test]').
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 if TYPE_CHECKING:
+    import pandas as pd
     from numpy.typing import NDArray
 
 DEFAULT_OUT = Path(__file__).parent / "processed_recruitment_data.pkl"
 DEFAULT_ROWS = 141_897
 COMPANIES = 12_000
 KEYWORDS = (
-    "Java Python JavaScript PHP .NET QA DevOps Android iOS Golang Ruby C++ Scala Rust Unity "
-    "Design Marketing Sales Support HR Data_Science SQL Project_Manager Business_Analyst"
-).split()
+    "Java", "Python", "JavaScript", "PHP", ".NET", "QA", "DevOps", "Android", "iOS", "Golang",
+    "Ruby", "C++", "Scala", "Rust", "Unity", "Design", "Marketing", "Sales", "Support", "HR",
+    "Data Science", "SQL", "Project Manager", "Business Analyst",
+)  # fmt: skip
 ENGLISH_LEVELS = ("no_english", "basic", "pre", "intermediate", "upper", "fluent")
 YEARS = (0, 1, 2, 3, 5, 7, 10)
 _PARTS = (
@@ -101,9 +102,9 @@ def make_source(columns: dict[str, Any], shape: str) -> list[dict[str, Any]] | p
     if shape == "records":
         as_lists = {**columns, "job_post_vectors": vectors.tolist()}
         names = list(as_lists)
-        return [
-            dict(zip(names, row, strict=True)) for row in zip(*as_lists.values(), strict=True)
-        ]
+        return [dict(zip(names, row, strict=True)) for row in zip(*as_lists.values(), strict=True)]
+    import pandas as pd  # noqa: PLC0415 - a plain install, which has no pandas, makes records
+
     dtype = np.float64 if shape == "dataframe64" else np.float32
     return pd.DataFrame({**columns, "job_post_vectors": [row.astype(dtype) for row in vectors]})
 

@@ -269,7 +269,7 @@ def test_health_answers_while_every_worker_streams(
 
 def test_reflection_lists_the_service(channel: grpc.Channel) -> None:
     """Tools like grpcurl find out what can be called."""
-    stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)  # type: ignore[operator]
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
     request = reflection_pb2.ServerReflectionRequest(list_services="")
 
     answer = next(iter(stub.ServerReflectionInfo(iter([request]), timeout=10)))

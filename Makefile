@@ -1,0 +1,59 @@
+# make run    venv, install, sample data if there is no pickle, convert, serve on 50051
+# make test   venv, install, all tests
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+-include .env
+PKL_PATH ?= data/processed_recruitment_data.pkl
+DATA_PATH ?= data/processed_recruitment_data.arrow
+export PKL_PATH DATA_PATH
+
+.PHONY: run convert test bench lint format proto lock clean
+
+run: convert
+	$(BIN)/python -m streamer serve
+
+convert: $(VENV)/run.installed
+	@test -e "$(PKL_PATH)" || $(BIN)/python data/make_sample.py --out "$(PKL_PATH)"
+	$(BIN)/python -m convert
+
+test: $(VENV)/dev.installed
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/dev.installed
+	$(BIN)/python -m pytest benchmarks
+
+lint: $(VENV)/dev.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/dev.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Generated code is committed; tests/test_proto.py proves it fresh.
+proto: $(VENV)/dev.installed
+	$(BIN)/python -m proto.generate .
+
+# Writes the versions that fresh installs get.
+lock: $(VENV)/dev.installed
+	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --extra dev \
+		--no-header --no-annotate --no-emit-index-url --output-file constraints.txt pyproject.toml
+
+clean:
+	rm -rf $(VENV) *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed: make PYTHON=python3.11 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run.installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/dev.installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/run.installed

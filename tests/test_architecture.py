@@ -1,0 +1,126 @@
+"""Imports follow the flow of the data: pickle, file, store, codec, service, engine."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).parent.parent
+_PACKAGES = ("convert", "proto", "streamer")
+# What each part may import of ours. A module may import its own part, too.
+_MAY_IMPORT: dict[str, set[str]] = {
+    "proto": set(),
+    "convert": set(),
+    "streamer.errors": set(),
+    "streamer.buffers": set(),
+    "streamer.codec": {"convert.id_text", "streamer.errors", "streamer.buffers"},
+    "streamer.checkpoint": {"convert.id_text", "streamer.errors"},
+    "streamer.chunking": set(),
+    "streamer.dataset_file": {
+        "convert.schema", "convert.id_text", "streamer.errors", "streamer.buffers",
+    },
+    "streamer.store": {"streamer.dataset_file", "streamer.checkpoint"},
+    "streamer.verify": {
+        "convert.id_text", "streamer.dataset_file", "streamer.store", "streamer.errors",
+    },
+    "streamer.dataset": {"streamer.store", "streamer.codec", "streamer.errors", "proto"},
+    "streamer.service": {
+        "streamer.dataset", "streamer.store", "streamer.codec", "streamer.checkpoint",
+        "streamer.chunking", "streamer.errors", "proto",
+    },
+    "streamer.engines": {"streamer.service", "streamer.codec", "streamer.errors", "proto"},
+    "streamer.config": {"streamer.chunking", "streamer.errors"},
+    "streamer.logs": set(),
+    "streamer.commands": {"streamer", "convert.id_text"},
+    "streamer.__main__": {"streamer"},
+}  # fmt: skip
+# Parts that are pure: no network, no files, no clocks, no logging.
+_PURE = (
+    "streamer.codec", "streamer.checkpoint", "streamer.chunking", "streamer.errors",
+    "streamer.buffers", "convert.id_text", "convert.ids", "convert.order",
+)  # fmt: skip
+_IMPURE_IMPORTS = {
+    "grpc", "logging", "time", "datetime", "os", "pathlib", "socket", "asyncio", "random",
+    "psutil", "io", "tempfile", "shutil", "threading",
+}  # fmt: skip
+
+
+def _modules() -> dict[str, Path]:
+    paths = [path for package in _PACKAGES for path in (_ROOT / package).rglob("*.py")]
+    names = (path.relative_to(_ROOT).with_suffix("").parts for path in paths)
+    return {
+        ".".join(parts).removesuffix(".__init__"): path
+        for parts, path in zip(names, paths, strict=True)
+        if "_pb2" not in path.name
+    }
+
+
+def _imports(path: Path) -> set[str]:
+    """Return the full names of all that a module imports, wherever in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.add(str(node.module))
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def _is_in(name: str, part: str) -> bool:
+    return name == part or name.startswith(f"{part}.")
+
+
+def _part_of(module: str) -> str:
+    return max((part for part in _MAY_IMPORT if _is_in(module, part)), key=len, default="")
+
+
+_MODULES = _modules()
+
+
+@pytest.mark.parametrize("module", sorted(_MODULES))
+def test_imports_go_one_way(module: str) -> None:
+    """A module imports nothing of ours that comes after it."""
+    if module in {"streamer", "convert"}:
+        assert not any(n.split(".")[0] in _PACKAGES for n in _imports(_MODULES[module]))
+        return
+    part = _part_of(module)
+    assert part, f"say in this test what {module} may import"
+    allowed = _MAY_IMPORT[part] | {part}
+    ours = {
+        name
+        for name in _imports(_MODULES[module])
+        if name.split(".")[0] in _PACKAGES and name not in _PACKAGES
+    }
+
+    assert set() == {
+        name for name in ours if not any(_is_in(name, a) or _is_in(a, name) for a in allowed)
+    }
+
+
+@pytest.mark.parametrize("module", sorted(m for m in _MODULES if any(_is_in(m, p) for p in _PURE)))
+def test_pure_parts_touch_nothing_outside(module: str) -> None:
+    """The codec, the search, the cutting and the ids know no files, clocks or sockets."""
+    assert set() == {name.split(".")[0] for name in _imports(_MODULES[module])} & _IMPURE_IMPORTS
+
+
+def test_streamer_runs_without_pandas() -> None:
+    """Serving imports no DataFrame library, not even by way of another module."""
+    code = "import streamer.__main__, sys; print('pandas' in sys.modules)"
+
+    out = subprocess.run(
+        [sys.executable, "-c", code], cwd=_ROOT, check=True, capture_output=True, text=True
+    )
+
+    assert "False\n" == out.stdout
+
+
+@pytest.mark.parametrize("module", sorted(_MODULES))
+def test_modules_stay_short(module: str) -> None:
+    """A module that grows beyond 300 lines is two modules."""
+    assert len(_MODULES[module].read_text().splitlines()) <= 300

@@ -1,5 +1,6 @@
 # make run    venv, install, sample data if there is no pickle, convert, serve on 50051
 # make test   venv, install, all tests
+# make bench  the benchmarks, full size; BENCH_OPTIONS=--quick for a small one
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -22,7 +23,7 @@ test: $(VENV)/dev.installed
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/dev.installed
-	$(BIN)/python -m pytest benchmarks
+	$(BIN)/python -m pytest benchmarks $(BENCH_OPTIONS)
 
 lint: $(VENV)/dev.installed
 	$(BIN)/ruff check .

@@ -63,10 +63,12 @@ _ALLOWED: tuple[tuple[object, str], ...] = (
     (stand_ins.block, "pandas._libs.internals._unpickle_block"),
     (
         stand_ins.Index,
-        "pandas.Index pandas.core.indexes.base.Index "
-        "pandas.RangeIndex pandas.core.indexes.range.RangeIndex "
-        "pandas.core.indexes.numeric.Int64Index pandas.core.indexes.numeric.UInt64Index "
-        "pandas.core.indexes.numeric.Float64Index",
+        (
+            "pandas.Index pandas.core.indexes.base.Index "
+            "pandas.RangeIndex pandas.core.indexes.range.RangeIndex "
+            "pandas.core.indexes.numeric.Int64Index pandas.core.indexes.numeric.UInt64Index "
+            "pandas.core.indexes.numeric.Float64Index"
+        ),
     ),
     (stand_ins.new_index, "pandas.core.indexes.base._new_Index"),
     (stand_ins.Categorical, "pandas.Categorical pandas.core.arrays.categorical.Categorical"),
@@ -76,31 +78,39 @@ _ALLOWED: tuple[tuple[object, str], ...] = (
     ),
     (
         stand_ins.ArrayBacked,
-        "pandas.arrays.StringArray pandas.core.arrays.string_.StringArray "
-        "pandas.arrays.DatetimeArray pandas.core.arrays.datetimes.DatetimeArray "
-        "pandas.arrays.TimedeltaArray pandas.core.arrays.timedeltas.TimedeltaArray",
+        (
+            "pandas.arrays.StringArray pandas.core.arrays.string_.StringArray "
+            "pandas.arrays.DatetimeArray pandas.core.arrays.datetimes.DatetimeArray "
+            "pandas.arrays.TimedeltaArray pandas.core.arrays.timedeltas.TimedeltaArray"
+        ),
     ),
     (stand_ins.array_backed, "pandas._libs.arrays.__pyx_unpickle_NDArrayBacked"),
     (
         stand_ins.ArrowBacked,
-        "pandas.arrays.ArrowStringArray pandas.core.arrays.string_arrow.ArrowStringArray "
-        "pandas.arrays.ArrowExtensionArray pandas.core.arrays.arrow.array.ArrowExtensionArray",
+        (
+            "pandas.arrays.ArrowStringArray pandas.core.arrays.string_arrow.ArrowStringArray "
+            "pandas.arrays.ArrowExtensionArray pandas.core.arrays.arrow.array.ArrowExtensionArray"
+        ),
     ),
     (
         stand_ins.Masked,
-        "pandas.arrays.IntegerArray pandas.core.arrays.integer.IntegerArray "
-        "pandas.arrays.FloatingArray pandas.core.arrays.floating.FloatingArray "
-        "pandas.arrays.BooleanArray pandas.core.arrays.boolean.BooleanArray",
+        (
+            "pandas.arrays.IntegerArray pandas.core.arrays.integer.IntegerArray "
+            "pandas.arrays.FloatingArray pandas.core.arrays.floating.FloatingArray "
+            "pandas.arrays.BooleanArray pandas.core.arrays.boolean.BooleanArray"
+        ),
     ),
     (
         stand_ins.Inert,
-        "pandas.StringDtype pandas.core.arrays.string_.StringDtype "
-        "pandas.ArrowDtype pandas.core.arrays.arrow.dtype.ArrowDtype "
-        "pandas.core.dtypes.dtypes.ArrowDtype "
-        "pandas.DatetimeTZDtype pandas.core.dtypes.dtypes.DatetimeTZDtype "
-        "pandas.BooleanDtype pandas.core.arrays.boolean.BooleanDtype "
-        "pandas.Float32Dtype pandas.core.arrays.floating.Float32Dtype "
-        "pandas.Float64Dtype pandas.core.arrays.floating.Float64Dtype " + _INTEGER_DTYPES,
+        (
+            "pandas.StringDtype pandas.core.arrays.string_.StringDtype "
+            "pandas.ArrowDtype pandas.core.arrays.arrow.dtype.ArrowDtype "
+            "pandas.core.dtypes.dtypes.ArrowDtype "
+            "pandas.DatetimeTZDtype pandas.core.dtypes.dtypes.DatetimeTZDtype "
+            "pandas.BooleanDtype pandas.core.arrays.boolean.BooleanDtype "
+            "pandas.Float32Dtype pandas.core.arrays.floating.Float32Dtype "
+            "pandas.Float64Dtype pandas.core.arrays.floating.Float64Dtype " + _INTEGER_DTYPES
+        ),
     ),
     (None, "pandas.NA pandas._libs.missing.NA"),
     (stand_ins.not_a_time, "pandas._libs.tslibs.nattype._nat_unpickle"),

@@ -1,0 +1,102 @@
+"""Settings: where they come from, and how wrong ones are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from streamer.config import Settings, SettingsError, load_settings
+
+_VARIABLES = [name.upper() for name in Settings.model_fields]
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Run in an empty folder without any of the variables."""
+    monkeypatch.chdir(tmp_path)
+    for variable in _VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+
+
+def test_defaults_are_the_documented_ones() -> None:
+    """Without any setting a server listens on 50051 and sends chunks of 300 rows."""
+    settings = load_settings()
+
+    assert (50051, 300, 16 << 20) == (
+        settings.grpc_port, settings.chunk_size, settings.max_message_size,
+    )  # fmt: skip
+    assert ("localhost", 50052) == (settings.batch_server_host, settings.batch_server_port)
+
+
+def test_options_go_before_environment_before_env_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The nearest source wins."""
+    Path(".env").write_text("GRPC_PORT=1\nMAX_WORKERS=2\nCHUNK_SIZE=3\n")
+    monkeypatch.setenv("GRPC_PORT", "4")
+    monkeypatch.setenv("MAX_WORKERS", "5")
+
+    settings = load_settings(grpc_port=6, max_workers=None)
+
+    assert (6, 5, 3) == (settings.grpc_port, settings.max_workers, settings.chunk_size)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("GRPC_PORT", "abc"),
+        ("GRPC_PORT", "65536"),
+        ("GRPC_PORT", "-1"),
+        ("MAX_WORKERS", "0"),
+        ("CHUNK_SIZE", "0"),
+        ("CHUNK_SIZE", "10001"),
+        ("CHUNK_SIZE", "many"),
+        ("MAX_MESSAGE_SIZE", "10"),
+        ("MAX_MESSAGE_SIZE", "3GiB"),
+        ("BATCH_SERVER_PORT", "x"),
+        ("SHUTDOWN_GRACE_SECONDS", "-1"),
+        ("LOG_LEVEL", "LOUD"),
+    ],
+)
+def test_wrong_value_is_an_error_that_names_the_variable(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    """Name and value are in the text, for whoever has to mend it."""
+    monkeypatch.setenv(variable, value)
+
+    with pytest.raises(SettingsError, match=f"{variable} is '{value}'"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("CHUNK_SIZE", "auto", "auto"),
+        ("MAX_MESSAGE_SIZE", "4194304", 4 << 20),
+        ("MAX_MESSAGE_SIZE", "4MiB", 4 << 20),
+        ("LOG_FILE", "logs/x.log", Path("logs/x.log")),
+    ],
+)
+def test_values_may_be_written_as_people_do(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, expected: object
+) -> None:
+    """Sizes take units, the chunk size takes `auto`."""
+    monkeypatch.setenv(variable, value)
+
+    assert expected == getattr(load_settings(), variable.lower())
+
+
+def test_settings_are_frozen() -> None:
+    """Nothing changes a setting after the start."""
+    with pytest.raises(ValidationError, match="frozen"):
+        load_settings().grpc_port = 1
+
+
+def test_example_shows_every_setting_with_its_default() -> None:
+    """.env.example can be copied as it is."""
+    example = Path(__file__).parent.parent / ".env.example"
+    Path(".env").write_text(example.read_text())
+
+    assert Settings(_env_file=None) == load_settings()  # type: ignore[call-arg]
+    for variable in [*_VARIABLES, "PKL_PATH"]:
+        assert f"{variable}=" in example.read_text()

@@ -1,0 +1,1 @@
+"""`pytest benchmarks`: every figure beside its baseline, measured in the same run."""

@@ -163,6 +163,7 @@ def _behaviour(
             with contextlib.closing(answer.frames) as blocks:
                 for block in blocks:
                     yield from block.messages()
+                    del block  # before the next one is made
         except Exception as error:  # noqa: BLE001 - the one place where errors become statuses
             status, text = answer_for(error)
             if isinstance(error, StreamerError):

@@ -7,8 +7,7 @@ BIN := $(VENV)/bin
 
 -include .env
 PKL_PATH ?= data/processed_recruitment_data.pkl
-DATA_PATH ?= data/processed_recruitment_data.arrow
-export PKL_PATH DATA_PATH
+PICKLE := $(subst ",,$(PKL_PATH))
 
 .PHONY: run convert test bench lint format proto lock clean
 
@@ -16,7 +15,7 @@ run: convert
 	$(BIN)/python -m streamer serve
 
 convert: $(VENV)/run.installed
-	@test -e "$(PKL_PATH)" || $(BIN)/python data/make_sample.py --out "$(PKL_PATH)"
+	@test -e "$(PICKLE)" || $(BIN)/python data/make_sample.py --out "$(PICKLE)"
 	$(BIN)/python -m convert
 
 test: $(VENV)/dev.installed

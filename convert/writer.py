@@ -66,7 +66,7 @@ def _batch(columns: Columns, rows: NDArray[np.int64], schema: pa.Schema) -> pa.R
         "id": pa.ExtensionArray.from_storage(pa.uuid(), ids),
         "exp_years": _padded(pa.int32(), len(rows), columns.years.to_numpy()[rows]),
         "vector": pa.FixedSizeListArray.from_arrays(
-            _padded(pa.float32(), columns.vectors[rows].size, columns.vectors[rows]),
+            _padded(pa.float32(), len(rows) * columns.vectors.shape[1], columns.vectors[rows]),
             type=schema.field("vector").type,
         ),
     }

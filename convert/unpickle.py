@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 
 # Bytes a read. The unpickler asks for a few bytes at a time; 1 MiB took as long as 64 KiB.
 _READ_BYTES = 1 << 20
+# Bytes of memory that a byte of pickle may need: the list of dicts takes 5, a list of
+# empty lists, the worst that means something, 30. Compressed, text shrinks tenfold.
+_MEMORY_PER_BYTE = 32
+_MEMORY_PER_COMPRESSED_BYTE = 320
+_MEMORY_ALWAYS = 1 << 30
+_COMPRESSED_SUFFIXES = frozenset({".gz", ".bz2", ".xz", ".zst"})
 
 
 class _InertUnpickler(pickle.Unpickler):
@@ -53,12 +59,15 @@ def read_pickle(path: Path, advance: Callable[[int], None]) -> object:
     try:
         with path.open("rb", buffering=0) as raw:
             file = _decompressed(io.BufferedReader(_Counted(raw, advance), _READ_BYTES), path)
-            with _no_garbage_collection(), _memory_limit(), _no_cached_extensions():
+            with _no_garbage_collection(), _memory_limit(path), _no_cached_extensions():
                 return _InertUnpickler(file).load()
     except RefusedPickleError:
         raise
     except MemoryError:
-        message = f"{path}: unpickling needs more memory than this machine has left"
+        message = (
+            f"{path}: unpickling needs more memory than this machine has left, or than a whole "
+            "pickle of its size could need"
+        )
         raise UnreadableSourceError(message) from None
     except OSError as error:
         message = f"{path}: {error.strerror or error}"
@@ -119,11 +128,19 @@ def _no_garbage_collection() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _memory_limit() -> Iterator[None]:
-    """Make a damaged length a MemoryError instead of the end of other processes."""
+def _memory_limit(path: Path) -> Iterator[None]:
+    """Make a damaged length a MemoryError instead of the end of other processes.
+
+    One flipped bit can claim a memo of 2**31 entries. The limit is what the file's size
+    can explain, and never more than the machine has left.
+    """
+    compressed = path.suffix in _COMPRESSED_SUFFIXES
+    growth = _MEMORY_PER_COMPRESSED_BYTE if compressed else _MEMORY_PER_BYTE
+    explained = _MEMORY_ALWAYS + growth * path.stat().st_size
+    room = min(explained, psutil.virtual_memory().available)
     before, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    room = psutil.Process().memory_info().data + psutil.virtual_memory().available
-    limits = [limit for limit in (room, before, hard) if limit != resource.RLIM_INFINITY]
+    wanted = psutil.Process().memory_info().data + room
+    limits = [limit for limit in (wanted, before, hard) if limit != resource.RLIM_INFINITY]
     resource.setrlimit(resource.RLIMIT_DATA, (min(limits), hard))
     try:
         yield

@@ -38,6 +38,7 @@ from streamer.codec.fields import (
 from streamer.codec.frames import PREFIX_BYTES, JoinedFrames, prefixes
 from streamer.codec.wire_format import (
     MAX_COLUMN_BYTES,
+    Encoded,
     TaggedVarints,
     WireType,
     fixed_width_column,
@@ -62,7 +63,7 @@ class RowEncoder:
     def __init__(
         self, descriptor: Descriptor, schema: pa.Schema, id_kind: IdKind = IdKind.UUID
     ) -> None:
-        self._columns = [
+        self._fields = [
             (pair.column_index, _field_encoder(pair, id_kind))
             for pair in match_fields(descriptor, schema)
         ]
@@ -71,26 +72,31 @@ class RowEncoder:
     def sizes(self, batch: pa.RecordBatch) -> NDArray[np.int64]:
         """Return the bytes of each row's message, without prefix: int64 (rows,)."""
         sizes = np.zeros(batch.num_rows, np.int64)
-        for index, column in self._columns:
-            sizes += column.sizes(batch.column(index))
+        for index, field in self._fields:
+            sizes += field.sizes(batch.column(index))
         return sizes
 
     def encode(self, batch: pa.RecordBatch) -> JoinedFrames:
         """Encode every row of `batch` as a length-prefixed message of its own."""
-        sizes = self.sizes(batch)
+        pieces, sizes = self.columns(batch)
         prefix = prefixes(sizes)
         joined = _join(
             [fixed_width_column(pa.py_buffer(prefix), len(prefix), PREFIX_BYTES)],
-            self.pieces(batch),
+            pieces,
             total=int(sizes.sum()) + prefix.nbytes,
         )
         return JoinedFrames(joined.data, joined.offsets, batch.num_rows)
 
-    def pieces(self, batch: pa.RecordBatch) -> list[pa.Array | pa.Scalar]:
-        """Return binary columns whose row-by-row concatenation is each row's message."""
-        return [
-            piece for index, column in self._columns for piece in column.pieces(batch.column(index))
-        ]
+    def columns(self, batch: pa.RecordBatch) -> Encoded:
+        """Return the columns whose row-by-row concatenation is each row's message.
+
+        The vectors among them are views on the buffers of `batch`.
+        """
+        fields = [field.encode(batch.column(index)) for index, field in self._fields]
+        sizes = np.zeros(batch.num_rows, np.int64)
+        for field in fields:
+            sizes += field.sizes
+        return Encoded([piece for field in fields for piece in field.pieces], sizes)
 
 
 class ChunkEncoder:
@@ -108,17 +114,17 @@ class ChunkEncoder:
 
     def encode(self, batch: pa.RecordBatch, starts: NDArray[np.int64]) -> JoinedFrames:
         """Encode `batch` as chunks that begin at the rows `starts`, ascending from 0."""
-        row_sizes = self._rows.sizes(batch)
-        headers = row_sizes.view(np.uint64)
-        sizes = row_sizes + self._header.sizes(headers)
+        pieces, row_sizes = self._rows.columns(batch)
+        headers, header_sizes = self._header.encode(row_sizes.view(np.uint64))
+        sizes = row_sizes + header_sizes
         chunk_sizes = np.add.reduceat(sizes, starts)
         prefix = np.zeros((batch.num_rows, PREFIX_BYTES), np.uint8)
         prefix[starts] = prefixes(chunk_sizes)
         prefix_sizes = np.zeros(batch.num_rows, np.int64)
         prefix_sizes[starts] = PREFIX_BYTES
         joined = _join(
-            [ragged(prefix, prefix_sizes).column, self._header.encode(headers)],
-            self._rows.pieces(batch),
+            [ragged(prefix, prefix_sizes).column, headers],
+            pieces,
             total=int(sizes.sum()) + PREFIX_BYTES * len(starts),
         )
         ends = joined.offsets[np.append(starts, batch.num_rows)]

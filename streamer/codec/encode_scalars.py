@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from google.protobuf.descriptor import FieldDescriptor
 
-from streamer.codec.wire_format import TaggedVarints, WireType, ragged, tag
+from streamer.codec.wire_format import Encoded, TaggedVarints, WireType, ragged, tag
 from streamer.errors import EncodeError
 
 if TYPE_CHECKING:
@@ -22,11 +22,11 @@ _F = FieldDescriptor
 
 
 class FieldEncoder(Protocol):
-    def sizes(self, array: pa.Array, /) -> NDArray[np.int64] | int:
-        """Return the bytes of the field in each row; one number if all are equal."""
+    def sizes(self, array: pa.Array, /) -> NDArray[np.int64]:
+        """Return the bytes of the field in each row: int64 (rows,)."""
 
-    def pieces(self, array: pa.Array) -> list[pa.Array | pa.Scalar]:
-        """Return binary columns without nulls; joined they are the field of each row."""
+    def encode(self, array: pa.Array, /) -> Encoded:
+        """Encode the field of each row; `sizes` alone is cheaper."""
 
 
 def presence(pair: FieldPair, array: pa.Array) -> NDArray[np.bool_] | None:
@@ -52,8 +52,9 @@ class VarintField:
     def sizes(self, array: pa.Array) -> NDArray[np.int64]:
         return self._varints.sizes(self._values(array), presence(self._pair, array))
 
-    def pieces(self, array: pa.Array) -> list[pa.Array | pa.Scalar]:
-        return [self._varints.encode(self._values(array), presence(self._pair, array))]
+    def encode(self, array: pa.Array) -> Encoded:
+        column, sizes = self._varints.encode(self._values(array), presence(self._pair, array))
+        return Encoded([column], sizes)
 
     def _values(self, array: pa.Array) -> NDArray[np.uint64]:
         return self._to_unsigned(numpy_values(array))
@@ -105,11 +106,12 @@ class FixedWidthField:
     def sizes(self, array: pa.Array) -> NDArray[np.int64]:
         return self._sizes(self._raw(array), array)
 
-    def pieces(self, array: pa.Array) -> list[pa.Array | pa.Scalar]:
+    def encode(self, array: pa.Array) -> Encoded:
         raw = self._raw(array)
         tags = np.broadcast_to(self._tag, (len(array), len(self._tag)))
         matrix = np.concatenate((tags, raw), axis=1)
-        return [ragged(matrix, self._sizes(raw, array)).column]
+        column, sizes = ragged(matrix, self._sizes(raw, array))
+        return Encoded([column], sizes)
 
     def _raw(self, array: pa.Array) -> NDArray[np.uint8]:
         values = np.ascontiguousarray(numpy_values(array))

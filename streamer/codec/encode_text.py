@@ -13,6 +13,7 @@ from streamer.buffers import memory_of
 from streamer.codec.encode_scalars import numpy_values, presence
 from streamer.codec.wire_format import (
     Bytes,
+    Encoded,
     TaggedVarints,
     WireType,
     fixed_width_column,
@@ -46,18 +47,16 @@ class TextField:
         headers = self._header.sizes(lengths.view(np.uint64), presence(self._pair, array))
         return headers + lengths
 
-    def pieces(self, array: pa.Array) -> list[pa.Array | pa.Scalar]:
-        lengths = self._lengths(array).view(np.uint64)
+    def encode(self, array: pa.Array) -> Encoded:
+        lengths = self._lengths(array)
+        header, sizes = self._header.encode(lengths.view(np.uint64), presence(self._pair, array))
         values = array.cast(pa.binary())
         if values.null_count:
             values = values.fill_null(b"")
-        return [self._header.encode(lengths, presence(self._pair, array)), values]
+        return Encoded([header, values], sizes + lengths)
 
     def _lengths(self, array: pa.Array) -> NDArray[np.int64]:
         return numpy_values(pc.binary_length(array)).astype(np.int64)
-
-    def encode(self, array: pa.Array) -> Bytes:
-        return Bytes(pc.binary_join_element_wise(*self.pieces(array), b""), self.sizes(array))
 
 
 class DictionaryTextField:
@@ -75,16 +74,21 @@ class DictionaryTextField:
         encoded = self._encoded(array.dictionary)
         if encoded is None:
             return self._text.sizes(array.dictionary_decode())
+        return self._sizes(encoded, array)
+
+    def encode(self, array: pa.Array) -> Encoded:
+        encoded = self._encoded(array.dictionary)
+        if encoded is None:
+            return self._text.encode(array.dictionary_decode())
+        column = encoded.column.take(array.indices)
+        if column.null_count:
+            column = column.fill_null(b"")
+        return Encoded([column], self._sizes(encoded, array))
+
+    def _sizes(self, encoded: Bytes, array: pa.Array) -> NDArray[np.int64]:
         present = presence(self._pair, array)
         sizes = encoded.sizes.take(numpy_values(array.indices))
         return sizes if present is None else sizes * present
-
-    def pieces(self, array: pa.Array) -> list[pa.Array | pa.Scalar]:
-        encoded = self._encoded(array.dictionary)
-        if encoded is None:
-            return self._text.pieces(array.dictionary_decode())
-        column = encoded.column.take(array.indices)
-        return [column.fill_null(b"") if column.null_count else column]
 
     def _encoded(self, dictionary: pa.Array) -> Bytes | None:
         """Return the encoded values of `dictionary`, or None if there are too many."""
@@ -100,7 +104,10 @@ class DictionaryTextField:
             len(dictionary) <= _KEPT_DICTIONARY_VALUES
             and dictionary.nbytes <= _KEPT_DICTIONARY_BYTES
         )
-        encoded = self._text.encode(dictionary) if is_small else None
+        encoded = None
+        if is_small:
+            pieces, sizes = self._text.encode(dictionary)
+            encoded = Bytes(pc.binary_join_element_wise(*pieces, b""), sizes)
         self._last = dictionary, encoded
         return encoded
 
@@ -115,20 +122,21 @@ class IdField:
             tag(pair.field.number, WireType.LEN) + bytes([kind.chars]), np.uint8
         )
 
-    def sizes(self, array: pa.Array) -> NDArray[np.int64] | int:
-        size = len(self._header) + self._kind.chars
+    def sizes(self, array: pa.Array) -> NDArray[np.int64]:
+        sizes = np.full(len(array), len(self._header) + self._kind.chars, np.int64)
         present = presence(self._pair, array)
-        return size if present is None else present * np.int64(size)
+        return sizes if present is None else sizes * present
 
-    def pieces(self, array: pa.Array) -> list[pa.Array | pa.Scalar]:
+    def encode(self, array: pa.Array) -> Encoded:
         header = len(self._header)
-        matrix = np.empty((len(array), header + self._kind.chars), np.uint8)
+        width = header + self._kind.chars
+        matrix = np.empty((len(array), width), np.uint8)
         matrix[:, :header] = self._header
         write_text(self._kind, id_bytes(array), matrix[:, header:])
-        present = presence(self._pair, array)
-        if present is not None:
-            return [ragged(matrix, present * np.int64(matrix.shape[1])).column]
-        return [fixed_width_column(pa.py_buffer(matrix), len(array), matrix.shape[1])]
+        sizes = self.sizes(array)
+        if array.null_count:
+            return Encoded([ragged(matrix, sizes).column], sizes)
+        return Encoded([fixed_width_column(pa.py_buffer(matrix), len(array), width)], sizes)
 
 
 def id_bytes(array: pa.Array) -> NDArray[np.uint8]:

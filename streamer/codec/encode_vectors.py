@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamer.codec.wire_format import (
+    Encoded,
     TaggedVarints,
     WireType,
     binary_column,
@@ -29,16 +30,17 @@ class FixedSizeListField:
         self._pair = pair
         width: int = pair.arrow_type.list_size * pair.arrow_type.value_type.byte_width
         varints = TaggedVarints(tag(pair.field.number, WireType.LEN), omit_zero=True)
-        self._header = varints.encode(np.array([width], np.uint64))[0]
+        self._header = varints.encode(np.array([width], np.uint64)).column[0]
         self._size = width + len(self._header.as_py())
         self._width = width
 
-    def sizes(self, _array: pa.Array) -> int:
-        return self._size
+    def sizes(self, array: pa.Array) -> NDArray[np.int64]:
+        return np.full(len(array), self._size, np.int64)
 
-    def pieces(self, array: pa.Array) -> list[pa.Array | pa.Scalar]:
+    def encode(self, array: pa.Array) -> Encoded:
         data = _float_bytes(self._pair, array)
-        return [self._header, fixed_width_column(data, len(array), self._width)]
+        values = fixed_width_column(data, len(array), self._width)
+        return Encoded([self._header, values], self.sizes(array))
 
 
 class ListField:
@@ -53,11 +55,12 @@ class ListField:
         lengths = np.diff(self._offsets(array)).astype(np.int64)
         return lengths + self._header.sizes(lengths.view(np.uint64))
 
-    def pieces(self, array: pa.Array) -> list[pa.Array | pa.Scalar]:
+    def encode(self, array: pa.Array) -> Encoded:
         data = _float_bytes(self._pair, array)
         offsets = self._offsets(array)
-        lengths = np.diff(offsets).astype(np.uint64)
-        return [self._header.encode(lengths), binary_column(data, offsets)]
+        lengths = np.diff(offsets).astype(np.int64)
+        header, sizes = self._header.encode(lengths.view(np.uint64))
+        return Encoded([header, binary_column(data, offsets)], sizes + lengths)
 
     def _offsets(self, array: pa.Array) -> NDArray[np.int32]:
         """Return where each row begins, in bytes from the first row's begin."""

@@ -39,6 +39,16 @@ class Bytes(NamedTuple):
     sizes: NDArray[np.int64]
 
 
+class Encoded(NamedTuple):
+    """Binary columns and scalars, none of them null, to be joined row by row.
+
+    `sizes` is what a row of all of them together takes: int64 (n,).
+    """
+
+    pieces: list[pa.Array | pa.Scalar]
+    sizes: NDArray[np.int64]
+
+
 def tag(field_number: int, wire_type: WireType) -> bytes:
     """Return the bytes in front of a field: the varint of its number and wire type."""
     value = field_number << 3 | wire_type
@@ -127,13 +137,12 @@ class TaggedVarints:
             sizes[~present] = 0
         return sizes
 
-    def encode(
-        self, values: NDArray[np.uint64], present: NDArray[np.bool_] | None = None
-    ) -> pa.Array:
+    def encode(self, values: NDArray[np.uint64], present: NDArray[np.bool_] | None = None) -> Bytes:
         """Encode `values` as a binary column of `sizes(values, present)` bytes each."""
         if present is None and values.max(initial=0) < _TABLE_ENTRIES:
-            return self._table.column.take(pa.array(values.view(np.int64)))
-        return self._compute(values, present).column
+            places = values.view(np.int64)
+            return Bytes(self._table.column.take(pa.array(places)), self._table.sizes.take(places))
+        return self._compute(values, present)
 
     def _compute(
         self, values: NDArray[np.uint64], present: NDArray[np.bool_] | None = None

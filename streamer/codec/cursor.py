@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from streamer.codec.wire_format import MAX_VARINT_BYTES, binary_column
+from streamer.codec.wire_format import MAX_LENGTH_BYTES, MAX_VARINT_BYTES, WireType, binary_column
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,7 +29,7 @@ class Cursor:
     def __init__(self, data: bytes, rows: Spans) -> None:
         self._data = np.frombuffer(data, np.uint8)
         self._last = len(data) - 1
-        self._position = rows.starts.copy()
+        self._position = rows.starts
         self._ends = rows.ends
         self.failed = False
 
@@ -41,47 +41,45 @@ class Cursor:
         present = self._position + len(field_tag) <= self._ends
         for offset, byte in enumerate(field_tag):
             present &= self._bytes_at(offset) == byte
-        self._position += present * np.int64(len(field_tag))
+        self._position = self._position + present * np.int64(len(field_tag))
         return present
 
-    def read_varints(self, present: NDArray[np.bool_]) -> NDArray[np.uint64]:
-        """Read a varint in the rows of `present`; 0 in the others."""
+    def read(self, wire_type: WireType, present: NDArray[np.bool_]) -> NDArray[np.generic] | Spans:
+        """Read a value in the rows of `present`: uint64 (n,), or Spans, or uint8 (n, w)."""
+        if wire_type is WireType.VARINT:
+            return self._read_varints(present, MAX_VARINT_BYTES)
+        if wire_type is WireType.LEN:
+            return self._read_spans(present)
+        return self._read_fixed(present, 4 if wire_type is WireType.I32 else 8)
+
+    def _read_varints(self, present: NDArray[np.bool_], max_bytes: int) -> NDArray[np.uint64]:
         values = np.zeros(len(present), np.uint64)
         unfinished = present
-        for shift in range(0, 7 * MAX_VARINT_BYTES, 7):
+        for shift in range(0, 7 * max_bytes, 7):
             byte = self._bytes_at(0)
             groups = (byte & 0x7F).astype(np.uint64) << np.uint64(shift)
             values |= np.where(unfinished, groups, np.uint64(0))
-            self._position += unfinished
+            self._position = self._position + unfinished
             unfinished = unfinished & (byte >= 0x80)
             if not unfinished.any():
                 break
         self.failed |= bool(unfinished.any() or (self._position > self._ends).any())
         return values
 
-    def read_spans(self, present: NDArray[np.bool_]) -> Spans:
-        """Read a length and step over as many bytes in the rows of `present`."""
-        lengths = self.read_varints(present)
+    def _read_spans(self, present: NDArray[np.bool_]) -> Spans:
+        lengths = self._read_varints(present, MAX_LENGTH_BYTES)
         room = (self._ends - self._position).clip(0).astype(np.uint64)
         self.failed |= bool((lengths > room).any())
         starts = self._position
         self._position = starts + np.minimum(lengths, room).astype(np.int64)
         return Spans(starts, self._position)
 
-    def read_fixed(
-        self,
-        arrow_type: pa.DataType,
-        present: NDArray[np.bool_],
-        absent: NDArray[np.bool_] | None,
-    ) -> pa.Array:
-        """Read a little-endian value in the rows of `present`."""
-        width = arrow_type.bit_width // 8
+    def _read_fixed(self, present: NDArray[np.bool_], width: int) -> NDArray[np.uint8]:
         raw = np.stack([self._bytes_at(offset) for offset in range(width)], axis=1)
         raw[~present] = 0
         self._position = self._position + present * np.int64(width)
         self.failed |= bool((self._position > self._ends).any())
-        values = raw.view(arrow_type.to_pandas_dtype()).reshape(len(present))
-        return pa.array(values, arrow_type, mask=absent)
+        return raw
 
     def _bytes_at(self, offset: int) -> NDArray[np.uint8]:
         if self._last < 0:

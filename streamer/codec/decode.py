@@ -22,8 +22,8 @@ from convert.id_text import IdKind
 from streamer.codec.cursor import Cursor, Spans, gather
 from streamer.codec.decode_columns import (
     id_column,
-    integer_column,
     list_column,
+    number_column,
     text_column,
     with_nulls,
 )
@@ -35,7 +35,7 @@ from streamer.codec.fields import (
     repeated_row_field,
     wire_type_of,
 )
-from streamer.codec.wire_format import MAX_COLUMN_BYTES, MAX_VARINT_BYTES, WireType, tag
+from streamer.codec.wire_format import MAX_COLUMN_BYTES, MAX_LENGTH_BYTES, WireType, tag
 from streamer.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -81,37 +81,33 @@ class RowDecoder:
     def _decode_canonical(self, data: bytes, rows: Spans) -> list[pa.Array] | None:
         """Decode all rows field by field, or return None if one isn't in canonical order."""
         cursor = Cursor(data, rows)
-        columns = []
+        found = []
         for pair, field_tag in zip(self._pairs, self._tags, strict=True):
             present = cursor.skip_tag(field_tag)
-            absent = None if pair.implicit_presence or present.all() else ~present
-            wire_type = wire_type_of(pair.field)
-            if wire_type is WireType.VARINT:
-                values = cursor.read_varints(present)
-                column = integer_column(pair, values, absent)
-            elif wire_type is WireType.LEN:
-                spans = cursor.read_spans(present)
-                if cursor.failed:
-                    return None
-                column = self._bytes_column(pair, data, spans, absent)
-            else:
-                column = cursor.read_fixed(pair.arrow_type, present, absent)
-            if column is None or cursor.failed:
+            found.append((pair, present, cursor.read(wire_type_of(pair.field), present)))
+            if cursor.failed:
                 return None
-            columns.append(column)
-        return columns if cursor.at_end() else None
+        # Only now is it known that what was found is what the messages say.
+        if not cursor.at_end():
+            return None
+        return [self._column(data, *field) for field in found]
 
-    def _bytes_column(
-        self, pair: FieldPair, data: bytes, spans: Spans, absent: NDArray[np.bool_] | None
-    ) -> pa.Array | None:
-        values = gather(data, spans)
+    def _column(
+        self,
+        data: bytes,
+        pair: FieldPair,
+        present: NDArray[np.bool_],
+        found: NDArray[np.generic] | Spans,
+    ) -> pa.Array:
+        absent = None if pair.implicit_presence or present.all() else ~present
+        if not isinstance(found, Spans):
+            return number_column(pair, found, absent)
+        values = gather(data, found)
         if pair.field.is_repeated:
-            return list_column(pair, values, spans)
+            return list_column(pair, values)
         if is_uuid(pair.arrow_type):
             return id_column(pair, values, self._id_kind, absent)
-        if absent is not None:
-            values = with_nulls(values, absent)
-        return text_column(pair, values)
+        return text_column(pair, values if absent is None else with_nulls(values, absent))
 
     def _decode_with_runtime(self, data: bytes, rows: Spans) -> list[pa.Array]:
         try:
@@ -129,13 +125,7 @@ class RowDecoder:
         if pair.field.is_repeated:
             item = pair.arrow_type.value_type.to_pandas_dtype()
             lists = [np.array(getattr(message, name), item).tobytes() for message in messages]
-            values = pa.array(lists, pa.binary())
-            ends = np.cumsum([len(value) for value in lists], dtype=np.int64)
-            column = list_column(pair, values, Spans(np.append(0, ends)[: len(ends)], ends))
-            if column is None:
-                msg = "whole floats were just written"
-                raise AssertionError(msg)
-            return column
+            return list_column(pair, pa.array(lists, pa.binary()))
         values = [
             getattr(message, name) if pair.implicit_presence or message.HasField(name) else None
             for message in messages
@@ -189,7 +179,7 @@ class ChunkDecoder:
             length = shift = 0
             more = True
             while more:
-                if position >= end or shift >= 7 * MAX_VARINT_BYTES:
+                if position >= end or shift >= 7 * MAX_LENGTH_BYTES:
                     return None
                 byte = data[position]
                 position += 1

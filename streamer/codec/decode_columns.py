@@ -10,6 +10,7 @@ from google.protobuf.descriptor import FieldDescriptor
 
 from convert.id_text import IdKind, parse_ids
 from streamer.codec.fields import FieldPair, is_dictionary, is_fixed_size_list
+from streamer.codec.wire_format import offsets_of
 from streamer.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from streamer.codec.cursor import Spans
 
 _F = FieldDescriptor
 
@@ -39,10 +39,15 @@ _FROM_UNSIGNED: dict[int, Callable[[NDArray[np.uint64]], NDArray[np.generic]]] =
 }
 
 
-def integer_column(
-    pair: FieldPair, values: NDArray[np.uint64], absent: NDArray[np.bool_] | None
+def number_column(
+    pair: FieldPair, found: NDArray[np.generic], absent: NDArray[np.bool_] | None
 ) -> pa.Array:
-    return pa.array(_FROM_UNSIGNED[pair.field.type](values), pair.arrow_type, mask=absent)
+    """Return a column of varints, uint64 (n,), or of little-endian values, uint8 (n, w)."""
+    if found.ndim == 1:
+        values = _FROM_UNSIGNED[pair.field.type](found.view(np.uint64))
+    else:
+        values = found.view(pair.arrow_type.to_pandas_dtype()).reshape(len(found))
+    return pa.array(values, pair.arrow_type, mask=absent)
 
 
 def with_nulls(values: pa.Array, absent: NDArray[np.bool_]) -> pa.Array:
@@ -50,20 +55,34 @@ def with_nulls(values: pa.Array, absent: NDArray[np.bool_]) -> pa.Array:
 
 
 def text_column(pair: FieldPair, values: pa.Array) -> pa.Array:
+    """Return a column of strings or bytes; DecodeError names the row that isn't UTF-8."""
     arrow_type = pair.arrow_type
     value_type = arrow_type.value_type if is_dictionary(arrow_type) else arrow_type
     try:
         column = values.cast(value_type)  # checks UTF-8
     except pa.ArrowInvalid:
-        message = f"{pair.field.full_name}: a value is not valid UTF-8"
+        message = f"{pair.field.full_name}: row {_first_not_utf8(values)} is not valid UTF-8"
         raise DecodeError(message) from None
-    if is_dictionary(arrow_type):
-        encoded = column.dictionary_encode()
+    if not is_dictionary(arrow_type):
+        return column
+    encoded = column.dictionary_encode()
+    try:
         indices = encoded.indices.cast(arrow_type.index_type)
-        return pa.DictionaryArray.from_arrays(
-            indices, encoded.dictionary, ordered=arrow_type.ordered
-        )
-    return column
+    except pa.ArrowInvalid:
+        count = len(encoded.dictionary)
+        message = f"{pair.field.full_name}: {count} distinct values are too many for {arrow_type}"
+        raise DecodeError(message) from None
+    return pa.DictionaryArray.from_arrays(indices, encoded.dictionary, ordered=arrow_type.ordered)
+
+
+def _first_not_utf8(values: pa.Array) -> int:
+    def is_text(value: bytes | None) -> bool:
+        try:
+            return value is None or value.decode() is not None
+        except UnicodeDecodeError:
+            return False
+
+    return next(row for row, value in enumerate(values.to_pylist()) if not is_text(value))
 
 
 def id_column(
@@ -90,27 +109,26 @@ def id_column(
     return pa.ExtensionArray.from_storage(pair.arrow_type, storage)
 
 
-def list_column(pair: FieldPair, values: pa.Array, spans: Spans) -> pa.Array | None:
-    """View gathered float bytes as a list column; None if a row isn't whole floats."""
+def list_column(pair: FieldPair, values: pa.Array) -> pa.Array:
+    """View gathered float bytes as a list column; DecodeError names the row of wrong length."""
     arrow_type = pair.arrow_type
     item = arrow_type.value_type.bit_width // 8
-    lengths = spans.ends - spans.starts
-    if (lengths % item).any():
-        return None
-    counts = lengths // item
-    data = values.buffers()[2]
+    _, offsets, data = values.buffers()
+    ends = np.frombuffer(offsets, np.int32) if len(values) else np.zeros(1, np.int32)
+    lengths = np.diff(ends[: len(values) + 1])
+    counts, rest = np.divmod(lengths, item)
+    if is_fixed_size_list(arrow_type):
+        wrong = (counts != arrow_type.list_size) | (rest != 0)
+    else:
+        wrong = rest != 0
+    if wrong.any():
+        row = int(wrong.argmax())
+        wanted = f", not {arrow_type.list_size}" if is_fixed_size_list(arrow_type) else ""
+        message = f"{pair.field.full_name}: row {row} has {lengths[row] / item:g} values{wanted}"
+        raise DecodeError(message)
     floats = pa.Array.from_buffers(
         arrow_type.value_type, int(counts.sum()), [None, data or pa.py_buffer(b"")]
     )
-    if not is_fixed_size_list(arrow_type):
-        offsets = np.append(0, np.cumsum(counts)).astype(np.int32)
-        return pa.ListArray.from_arrays(pa.array(offsets), floats, type=arrow_type)
-    wrong = counts != arrow_type.list_size
-    if wrong.any():
-        row = int(wrong.argmax())
-        message = (
-            f"{pair.field.full_name}: row {row} has {counts[row]} values, "
-            f"not {arrow_type.list_size}"
-        )
-        raise DecodeError(message)
-    return pa.FixedSizeListArray.from_arrays(floats, type=arrow_type)
+    if is_fixed_size_list(arrow_type):
+        return pa.FixedSizeListArray.from_arrays(floats, type=arrow_type)
+    return pa.ListArray.from_arrays(pa.array(offsets_of(counts)), floats, type=arrow_type)

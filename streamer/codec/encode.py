@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from google.protobuf.descriptor import FieldDescriptor
 
 from convert.id_text import IdKind
-from streamer.codec.encode_scalars import FIXED_WIDTHS, FixedWidthField, VarintField
+from streamer.codec.encode_scalars import FIXED_WIDTHS, FixedWidthField, VarintField, check_total
 from streamer.codec.encode_text import DictionaryTextField, IdField, TextField
 from streamer.codec.encode_vectors import FixedSizeListField, ListField
 from streamer.codec.fields import (
@@ -37,7 +37,6 @@ from streamer.codec.fields import (
 )
 from streamer.codec.frames import PREFIX_BYTES, JoinedFrames, prefixes
 from streamer.codec.wire_format import (
-    MAX_COLUMN_BYTES,
     Encoded,
     TaggedVarints,
     WireType,
@@ -45,7 +44,6 @@ from streamer.codec.wire_format import (
     ragged,
     tag,
 )
-from streamer.errors import EncodeError
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor
@@ -79,12 +77,10 @@ class RowEncoder:
     def encode(self, batch: pa.RecordBatch) -> JoinedFrames:
         """Encode every row of `batch` as a length-prefixed message of its own."""
         pieces, sizes = self.columns(batch)
+        check_total(sizes + PREFIX_BYTES)
         prefix = prefixes(sizes)
-        joined = _join(
-            [fixed_width_column(pa.py_buffer(prefix), len(prefix), PREFIX_BYTES)],
-            pieces,
-            total=int(sizes.sum()) + prefix.nbytes,
-        )
+        heads = [fixed_width_column(pa.py_buffer(prefix), len(prefix), PREFIX_BYTES)]
+        joined = _join(heads, pieces)
         return JoinedFrames(joined.data, joined.offsets, batch.num_rows)
 
     def columns(self, batch: pa.RecordBatch) -> Encoded:
@@ -122,11 +118,8 @@ class ChunkEncoder:
         prefix[starts] = prefixes(chunk_sizes)
         prefix_sizes = np.zeros(batch.num_rows, np.int64)
         prefix_sizes[starts] = PREFIX_BYTES
-        joined = _join(
-            [ragged(prefix, prefix_sizes).column, headers],
-            pieces,
-            total=int(sizes.sum()) + PREFIX_BYTES * len(starts),
-        )
+        check_total(sizes + prefix_sizes)
+        joined = _join([ragged(prefix, prefix_sizes).column, headers], pieces)
         ends = joined.offsets[np.append(starts, batch.num_rows)]
         return JoinedFrames(joined.data, ends, batch.num_rows)
 
@@ -140,10 +133,7 @@ class _Joined:
         self.offsets = np.frombuffer(offsets, np.int32, len(array) + 1, 4 * array.offset)
 
 
-def _join(heads: list[pa.Array], pieces: list[pa.Array | pa.Scalar], *, total: int) -> _Joined:
-    if total > MAX_COLUMN_BYTES:
-        message = f"a batch of {len(heads[0])} rows takes {total} bytes; encode slices of it"
-        raise EncodeError(message)
+def _join(heads: list[pa.Array], pieces: list[pa.Array | pa.Scalar]) -> _Joined:
     return _Joined(pc.binary_join_element_wise(*heads, *pieces, b""))
 
 

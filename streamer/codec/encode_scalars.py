@@ -8,7 +8,14 @@ import numpy as np
 import pyarrow as pa
 from google.protobuf.descriptor import FieldDescriptor
 
-from streamer.codec.wire_format import Encoded, TaggedVarints, WireType, ragged, tag
+from streamer.codec.wire_format import (
+    MAX_COLUMN_BYTES,
+    Encoded,
+    TaggedVarints,
+    WireType,
+    ragged,
+    tag,
+)
 from streamer.errors import EncodeError
 
 if TYPE_CHECKING:
@@ -37,6 +44,14 @@ def presence(pair: FieldPair, array: pa.Array) -> NDArray[np.bool_] | None:
         message = f"{pair.field.full_name}: the column has nulls, which this field can't carry"
         raise EncodeError(message)
     return np.asarray(array.is_valid())
+
+
+def check_total(sizes: NDArray[np.int64]) -> None:
+    """Raise EncodeError for rows of `sizes` bytes that take 2 GiB or more together."""
+    total = int(sizes.sum())
+    if total > MAX_COLUMN_BYTES:
+        message = f"a batch of {len(sizes)} rows takes {total} bytes; encode slices of it"
+        raise EncodeError(message)
 
 
 class VarintField:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from convert.id_text import IdKind, write_text
 from streamer.buffers import memory_of
-from streamer.codec.encode_scalars import numpy_values, presence
+from streamer.codec.encode_scalars import check_total, numpy_values, presence
 from streamer.codec.wire_format import (
     Bytes,
     Encoded,
@@ -73,22 +73,28 @@ class DictionaryTextField:
     def sizes(self, array: pa.Array) -> NDArray[np.int64]:
         encoded = self._encoded(array.dictionary)
         if encoded is None:
-            return self._text.sizes(array.dictionary_decode())
-        return self._sizes(encoded, array)
+            return self._sizes(self._text.sizes(array.dictionary), array)
+        return self._sizes(encoded.sizes, array)
 
     def encode(self, array: pa.Array) -> Encoded:
         encoded = self._encoded(array.dictionary)
         if encoded is None:
+            check_total(self.sizes(array))
             return self._text.encode(array.dictionary_decode())
+        sizes = self._sizes(encoded.sizes, array)
+        check_total(sizes)  # a few values can make a column that Arrow can't address
         column = encoded.column.take(array.indices)
         if column.null_count:
             column = column.fill_null(b"")
-        return Encoded([column], self._sizes(encoded, array))
+        return Encoded([column], sizes)
 
-    def _sizes(self, encoded: Bytes, array: pa.Array) -> NDArray[np.int64]:
+    def _sizes(self, of_values: NDArray[np.int64], array: pa.Array) -> NDArray[np.int64]:
         present = presence(self._pair, array)
-        sizes = encoded.sizes.take(numpy_values(array.indices))
-        return sizes if present is None else sizes * present
+        if present is None:
+            return of_values.take(numpy_values(array.indices))
+        if not len(of_values):  # nulls need no values
+            return np.zeros(len(array), np.int64)
+        return of_values.take(numpy_values(array.indices)) * present
 
     def _encoded(self, dictionary: pa.Array) -> Bytes | None:
         """Return the encoded values of `dictionary`, or None if there are too many."""

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from streamer.codec.encode_scalars import check_total
 from streamer.codec.wire_format import (
     Encoded,
     TaggedVarints,
     WireType,
     binary_column,
     fixed_width_column,
+    offsets_of,
     tag,
 )
 from streamer.errors import EncodeError
@@ -38,9 +40,10 @@ class FixedSizeListField:
         return np.full(len(array), self._size, np.int64)
 
     def encode(self, array: pa.Array) -> Encoded:
+        sizes = self.sizes(array)
+        check_total(sizes)
         data = _float_bytes(self._pair, array)
-        values = fixed_width_column(data, len(array), self._width)
-        return Encoded([self._header, values], self.sizes(array))
+        return Encoded([self._header, fixed_width_column(data, len(array), self._width)], sizes)
 
 
 class ListField:
@@ -48,25 +51,24 @@ class ListField:
 
     def __init__(self, pair: FieldPair) -> None:
         self._pair = pair
-        self._item = pair.arrow_type.value_type.byte_width
+        self._item: int = pair.arrow_type.value_type.byte_width
         self._header = TaggedVarints(tag(pair.field.number, WireType.LEN), omit_zero=True)
 
     def sizes(self, array: pa.Array) -> NDArray[np.int64]:
-        lengths = np.diff(self._offsets(array)).astype(np.int64)
+        lengths = self._lengths(array)
         return lengths + self._header.sizes(lengths.view(np.uint64))
 
     def encode(self, array: pa.Array) -> Encoded:
-        data = _float_bytes(self._pair, array)
-        offsets = self._offsets(array)
-        lengths = np.diff(offsets).astype(np.int64)
-        header, sizes = self._header.encode(lengths.view(np.uint64))
-        return Encoded([header, binary_column(data, offsets)], sizes + lengths)
+        lengths = self._lengths(array)
+        header, header_sizes = self._header.encode(lengths.view(np.uint64))
+        sizes = lengths + header_sizes
+        check_total(sizes)
+        values = binary_column(_float_bytes(self._pair, array), offsets_of(lengths))
+        return Encoded([header, values], sizes)
 
-    def _offsets(self, array: pa.Array) -> NDArray[np.int32]:
-        """Return where each row begins, in bytes from the first row's begin."""
+    def _lengths(self, array: pa.Array) -> NDArray[np.int64]:
         offsets: NDArray[np.int32] = array.offsets.to_numpy()
-        begins: NDArray[np.int32] = (offsets - offsets[0]) * np.int32(self._item)
-        return begins
+        return np.diff(offsets).astype(np.int64) * self._item
 
 
 def _float_bytes(pair: FieldPair, array: pa.Array) -> pa.Buffer:

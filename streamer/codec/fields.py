@@ -56,7 +56,9 @@ def _exactly(expected: pa.DataType) -> Callable[[pa.DataType], bool]:
 def _list_of(value_type: pa.DataType) -> Callable[[pa.DataType], bool]:
     def fits(arrow_type: pa.DataType) -> bool:
         is_list = is_fixed_size_list(arrow_type) or pa.types.is_list(arrow_type)
-        return bool(is_list and arrow_type.value_type == value_type)
+        # Arrow can't make lists of size 0 from values.
+        is_empty = is_fixed_size_list(arrow_type) and arrow_type.list_size == 0
+        return bool(is_list and not is_empty and arrow_type.value_type == value_type)
 
     return fits
 
@@ -151,6 +153,10 @@ def _match(field: FieldDescriptor, schema: pa.Schema) -> FieldPair:
 def _accepted_types(field: FieldDescriptor) -> tuple[str, Callable[[pa.DataType], bool]] | None:
     if field.is_repeated:
         return _REPEATED.get(field.type) if field.is_packed else None
+    # The runtime refuses a message without a required field, and drops what a closed enum
+    # doesn't name: neither is what a column says.
+    if field.is_required or (field.enum_type is not None and field.enum_type.is_closed):
+        return None
     oneof = field.containing_oneof
     if oneof is not None and len(oneof.fields) > 1:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
 import pyarrow as pa
@@ -19,18 +19,21 @@ from hypothesis.extra import numpy as npst
 
 from convert.id_text import IdKind
 from proto import embedding_stream_pb2 as pb
+from streamer.codec import encode_text
 from streamer.codec.encode import ChunkEncoder, RowEncoder
 from streamer.errors import EncodeError
 from tests import strategies
 from tests.strategies import FieldSpec, MessageCase, Presence, message_types, runtime_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from google.protobuf.descriptor import Descriptor
     from numpy.typing import NDArray
 
     from streamer.codec.frames import JoinedFrames
+
+    ColumnsOfKinds: TypeAlias = list[tuple[pa.Array, tuple[strategies.FieldType, Presence]]]
 
 _F = FieldDescriptorProto
 EMBEDDING = cast("Descriptor", pb.Embedding.DESCRIPTOR)
@@ -413,42 +416,61 @@ def test_a_dictionary_column_of_nulls_alone_has_no_fields() -> None:
 # Too much at once
 
 
-def huge_columns() -> dict[str, tuple[pa.Array, strategies.FieldType, Presence]]:
-    """Make columns of 2 GiB and more that take next to no memory."""
-    text = pa.array(["x" * MIB, *(f"{i:07}" + "y" * MIB for i in range(17))])
-    # The system gives zeros no memory before they are looked at.
-    zeros = pa.py_buffer(np.zeros(2**31, np.uint8))
-    floats = pa.Array.from_buffers(pa.float32(), 2**29, [None, zeros])
-    doubles = pa.Array.from_buffers(pa.float64(), 2**28, [None, zeros])
-    offsets = pa.array([0, 2**29], pa.int32())
-    many_offsets = pa.array(np.linspace(0, 2**28, 1_001, dtype=np.int32))
-    threes = np.zeros(3_000, np.int32)
-    return {
-        "text of a small dictionary": (
-            pa.DictionaryArray.from_arrays(threes, text[:1]), _F.TYPE_STRING, Presence.IMPLICIT),
-        "text of a large dictionary": (
-            pa.DictionaryArray.from_arrays(threes, text), _F.TYPE_STRING, Presence.IMPLICIT),
-        "vectors of one length": (
-            pa.FixedSizeListArray.from_arrays(floats, 512), _F.TYPE_FLOAT, Presence.REPEATED),
-        "one vector": (
-            pa.ListArray.from_arrays(offsets, floats), _F.TYPE_FLOAT, Presence.REPEATED),
-        "vectors of any length": (
-            pa.ListArray.from_arrays(many_offsets, doubles), _F.TYPE_DOUBLE, Presence.REPEATED),
-    }  # fmt: skip
+def zeros(values: int, item: pa.DataType) -> pa.Array:
+    """Make an array of zeros, which the system gives no memory before they are looked at."""
+    data = pa.py_buffer(np.zeros(values * item.byte_width, np.uint8))
+    return pa.Array.from_buffers(item, values, [None, data])
 
 
-@pytest.mark.parametrize("name", huge_columns())
+def texts_of_one_mib(distinct: int, rows: int) -> pa.Array:
+    values = [str(i) + "x" * MIB for i in range(distinct)]
+    return pa.DictionaryArray.from_arrays(np.zeros(rows, np.int32), pa.array(values))
+
+
+def vectors(rows: int, dimension: int, item: pa.DataType) -> pa.Array:
+    return pa.FixedSizeListArray.from_arrays(zeros(rows * dimension, item), dimension)
+
+
+def lists(rows: int, values: int, item: pa.DataType) -> pa.Array:
+    offsets = pa.array(np.linspace(0, values, rows + 1, dtype=np.int32))
+    return pa.ListArray.from_arrays(offsets, zeros(values, item))
+
+
+TEXT = (_F.TYPE_STRING, Presence.IMPLICIT)
+FLOATS = (_F.TYPE_FLOAT, Presence.REPEATED)
+DOUBLES = (_F.TYPE_DOUBLE, Presence.REPEATED)
+# Columns that make messages of 2 GiB and more, but take next to no memory themselves.
+HUGE_COLUMNS: dict[str, Callable[[], ColumnsOfKinds]] = {
+    "text of a small dictionary": lambda: [(texts_of_one_mib(1, 3_000), TEXT)],
+    "text of a large dictionary": lambda: [(texts_of_one_mib(17, 3_000), TEXT)],
+    "vectors of one length": lambda: [(vectors(2**20, 512, pa.float32()), FLOATS)],
+    "one vector": lambda: [(lists(1, 2**29, pa.float32()), FLOATS)],
+    "vectors of any length": lambda: [(lists(1_000, 2**28, pa.float64()), DOUBLES)],
+    "two columns of less": lambda: [
+        (vectors(2**10, 2**18, pa.float32()), FLOATS),
+        (vectors(2**10, 2**17, pa.float64()), DOUBLES),
+    ],
+    # 4,096 bytes under the limit without the prefixes, or lengths of rows, of 1,024 rows.
+    "less before the prefixes": lambda: [(vectors(2**10, 2**19 - 2, pa.float32()), FLOATS)],
+}
+
+
+@pytest.mark.parametrize("name", HUGE_COLUMNS)
 @pytest.mark.parametrize("in_chunks", [False, True])
 def test_two_gib_at_once_are_refused_without_being_made(name: str, *, in_chunks: bool) -> None:
     """Messages of 2 GiB or more are an EncodeError before memory for them is asked for."""
-    column, kind, presence = huge_columns()[name]
-    types = message_types([FieldSpec("value", 1, kind, presence)])
-    batch = pa.record_batch({"value": column})
+    columns = HUGE_COLUMNS[name]()
+    types = message_types(
+        FieldSpec(f"value_{number}", number, *field)
+        for number, (_, field) in enumerate(columns, start=1)
+    )
+    names = [f"value_{number}" for number in range(1, len(columns) + 1)]
+    batch = pa.RecordBatch.from_arrays([column for column, _ in columns], names=names)
     rows = RowEncoder(types["Row"], batch.schema)
     chunks = ChunkEncoder(types["Chunk"], rows)
     before = bytes_asked_for()
 
-    with pytest.raises(EncodeError, match=rf"a batch of {len(column)} rows"):
+    with pytest.raises(EncodeError, match=rf"a batch of {batch.num_rows} rows takes \d+ bytes"):
         chunks.encode(batch, np.array([0])) if in_chunks else rows.encode(batch)
     assert 64 * MIB > bytes_asked_for() - before
 
@@ -559,3 +581,17 @@ def test_pieces_ask_for_no_memory_for_vectors() -> None:
     encoder.columns(batch)
 
     assert batch["vector"].nbytes / 10 > bytes_asked_for() - before
+
+
+@settings(deadline=None)
+@given(strategies.message_cases())
+def test_looked_up_dictionaries_make_the_same_messages(case: MessageCase) -> None:
+    """Columns whose dictionary isn't kept encoded are encoded, and measured, all the same."""
+    encoder = encoder_of(case)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encode_text, "_KEPT_DICTIONARY_VALUES", -1)
+        messages = list(encoder.encode(case.batch).messages())
+        sizes = encoder.sizes(case.batch).tolist()
+
+    assert list(encoder_of(case).encode(case.batch).messages()) == messages
+    assert list(map(len, messages)) == sizes

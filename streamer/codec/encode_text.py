@@ -43,9 +43,14 @@ class TextField:
         )
 
     def sizes(self, array: pa.Array) -> NDArray[np.int64]:
-        lengths = self._lengths(array)
-        headers = self._header.sizes(lengths.view(np.uint64), presence(self._pair, array))
-        return headers + lengths
+        return self.sizes_of(self._lengths(array), presence(self._pair, array))
+
+    def sizes_of(
+        self, lengths: NDArray[np.int64], present: NDArray[np.bool_] | None
+    ) -> NDArray[np.int64]:
+        """Return the bytes of the field for texts of `lengths` bytes, those not present 0."""
+        sizes = self._header.sizes(lengths.view(np.uint64), present) + lengths
+        return sizes if present is None else sizes * present
 
     def encode(self, array: pa.Array) -> Encoded:
         lengths = self._lengths(array)
@@ -71,30 +76,28 @@ class DictionaryTextField:
         self._last: tuple[pa.Array, Bytes | None] | None = None
 
     def sizes(self, array: pa.Array) -> NDArray[np.int64]:
-        encoded = self._encoded(array.dictionary)
-        if encoded is None:
-            return self._sizes(self._text.sizes(array.dictionary), array)
-        return self._sizes(encoded.sizes, array)
+        return self._sizes(self._encoded(array.dictionary), array)
 
     def encode(self, array: pa.Array) -> Encoded:
         encoded = self._encoded(array.dictionary)
-        if encoded is None:
-            check_total(self.sizes(array))
-            return self._text.encode(array.dictionary_decode())
-        sizes = self._sizes(encoded.sizes, array)
+        sizes = self._sizes(encoded, array)
         check_total(sizes)  # a few values can make a column that Arrow can't address
+        if encoded is None:
+            return self._text.encode(array.dictionary_decode())
         column = encoded.column.take(array.indices)
         if column.null_count:
             column = column.fill_null(b"")
         return Encoded([column], sizes)
 
-    def _sizes(self, of_values: NDArray[np.int64], array: pa.Array) -> NDArray[np.int64]:
+    def _sizes(self, encoded: Bytes | None, array: pa.Array) -> NDArray[np.int64]:
         present = presence(self._pair, array)
-        if present is None:
-            return of_values.take(numpy_values(array.indices))
-        if not len(of_values):  # nulls need no values
+        if not len(array.dictionary):  # nulls need no values
             return np.zeros(len(array), np.int64)
-        return of_values.take(numpy_values(array.indices)) * present
+        places = numpy_values(array.indices)
+        if encoded is None:
+            return self._text.sizes_of(_lengths_at(array.dictionary, places), present)
+        sizes = encoded.sizes.take(places)
+        return sizes if present is None else sizes * present
 
     def _encoded(self, dictionary: pa.Array) -> Bytes | None:
         """Return the encoded values of `dictionary`, or None if there are too many."""
@@ -116,6 +119,15 @@ class DictionaryTextField:
             encoded = Bytes(pc.binary_join_element_wise(*pieces, b""), sizes)
         self._last = dictionary, encoded
         return encoded
+
+
+def _lengths_at(dictionary: pa.Array, places: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Return the bytes of the values at `places`, without a look at all the others."""
+    offsets = np.frombuffer(
+        dictionary.buffers()[1], np.int32, len(dictionary) + 1, 4 * dictionary.offset
+    )
+    lengths: NDArray[np.int32] = offsets[places + 1] - offsets[places]
+    return lengths.astype(np.int64)
 
 
 class IdField:

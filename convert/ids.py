@@ -87,7 +87,7 @@ def _unusual_uuid(text: str) -> bytes | None:
 
 
 def _reason(value: Any, text: str, kind: IdKind) -> str:  # noqa: ANN401
-    if is_null(value) or text == value == "":
+    if is_null(value) or (isinstance(value, str) and not value):
         return "missing id"
     shown = text[:40] if text else type(value).__name__
     return f"{shown!a} is not a {kind.upper()}"

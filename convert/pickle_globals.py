@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
-import uuid
-from collections import OrderedDict
+import inspect
 
 import pyarrow as pa
 
@@ -30,15 +29,14 @@ _ALLOWED: tuple[tuple[object, str], ...] = (
     (set, "builtins.set __builtin__.set"),
     (slice, "builtins.slice __builtin__.slice"),
     (stand_ins.encode_bytes, "_codecs.encode"),
-    (OrderedDict, "collections.OrderedDict"),
+    (dict, "collections.OrderedDict"),
     (dt.date, "datetime.date"),
     (dt.datetime, "datetime.datetime"),
     (dt.time, "datetime.time"),
     (dt.timedelta, "datetime.timedelta"),
     (dt.timezone, "datetime.timezone"),
     (decimal.Decimal, "decimal.Decimal"),
-    (uuid.UUID, "uuid.UUID"),
-    (uuid.SafeUUID, "uuid.SafeUUID"),
+    (stand_ins.Uuid, "uuid.UUID"),
     (stand_ins.utc, "pytz._UTC"),
     # NumPy
     (stand_ins.Dtype, "numpy.dtype"),
@@ -55,7 +53,7 @@ _ALLOWED: tuple[tuple[object, str], ...] = (
     # pyarrow
     (stand_ins.arrow_array, "pyarrow.lib._restore_array"),
     (pa.chunked_array, "pyarrow.lib.chunked_array"),
-    (pa.py_buffer, "pyarrow.lib.py_buffer"),
+    (stand_ins.arrow_buffer, "pyarrow.lib.py_buffer"),
     (pa.type_for_alias, "pyarrow.lib.type_for_alias"),
     # pandas
     (stand_ins.Frame, "pandas.DataFrame pandas.core.frame.DataFrame"),
@@ -118,7 +116,7 @@ _ALLOWED: tuple[tuple[object, str], ...] = (
 )
 
 GLOBALS: dict[tuple[str, str], object] = {
-    (module, name): stand_in
+    (module, name): stand_ins.Function(stand_in) if inspect.isroutine(stand_in) else stand_in
     for stand_in, paths in _ALLOWED
     for module, _, name in (path.rpartition(".") for path in paths.split())
 }

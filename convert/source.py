@@ -8,6 +8,7 @@ one can be written out whole.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -90,15 +91,9 @@ def _source_of_records(records: list[Any], columns: Mapping[str, str]) -> Source
 def _source_of_frame(frame: stand_ins.Frame, columns: Mapping[str, str]) -> Source:
     try:
         values = _frame_columns(frame)
-    except (
-        AttributeError,
-        KeyError,
-        IndexError,
-        TypeError,
-        ValueError,
-        pa.ArrowException,
-    ) as error:
-        message = f"the DataFrame is damaged: {error}"
+    except Exception as error:
+        # What a damaged or forged frame is made of can fail in any way when it is taken apart.
+        message = f"the DataFrame is damaged: {error or type(error).__name__}"
         raise UnreadableSourceError(message) from error
     lengths = {len(column) for column in values.values()}
     if len(lengths) > 1:
@@ -117,6 +112,10 @@ def _source_of_frame(frame: stand_ins.Frame, columns: Mapping[str, str]) -> Sour
 def _frame_columns(frame: stand_ins.Frame) -> dict[Any, Values]:
     blocks, axes = frame.state["_mgr"].args[:2]
     labels = _as_list(_plain_values(axes[0]))
+    repeated = [label for label, count in Counter(labels).items() if count > 1]
+    if repeated:
+        message = f"there are several columns {repeated[0]!r}"
+        raise ValueError(message)
     values: list[Any] = [None] * len(labels)
     for block, placement in blocks:
         columns = (
@@ -140,6 +139,9 @@ def _plain_values(values: Any) -> Values:  # noqa: ANN401
             array = np.asarray(values)
             # 2-D blocks of datetimes hold one column each.
             array = array[0] if array.ndim == 2 and len(array) == 1 else array
+            if array.ndim != 1:
+                message = f"a column of shape {array.shape}"
+                raise ValueError(message)
             return array.tolist() if array.dtype == object else array
         case stand_ins.Index():
             return _plain_values(values.args[0])
@@ -171,7 +173,11 @@ def _as_list(values: Values) -> list[Any]:
 
 def _first(values: Iterable[Any], kind: type) -> Any:  # noqa: ANN401
     """Return the only one of `values` that is a `kind`; its place differs between versions."""
-    return next(value for value in values if isinstance(value, kind))
+    for value in values:
+        if isinstance(value, kind):
+            return value
+    message = f"no {kind.__name__} where one belongs"
+    raise ValueError(message)
 
 
 def _as_arrow(values: Any) -> pa.Array:  # noqa: ANN401

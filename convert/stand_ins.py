@@ -12,12 +12,17 @@ from __future__ import annotations
 import codecs
 import datetime as dt
 import math
+import uuid
 from pickle import UnpicklingError
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_MAX_ARROW_LENGTH = 1 << 40
 _DATETIME_UNITS = frozenset({"Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns"})
 
 
@@ -64,6 +69,42 @@ class ArrowBacked(Inert):
     """An array around an Arrow array; state: _pa_array (once _data)."""
 
 
+class Function:
+    """A function that the file may call, and that nothing in the file can change.
+
+    Without this a BUILD opcode could set attributes that outlive the pickle.
+    """
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        self._function = function
+
+    def __call__(self, *args: object) -> object:
+        return self._function(*args)
+
+    def __setstate__(self, _state: object) -> None:
+        message = "a state for a function"
+        raise UnpicklingError(message)
+
+
+class Uuid(uuid.UUID):
+    """A UUID whose state can only be a number of 128 bits."""
+
+    def __new__(cls, *_args: object) -> Self:
+        made = super().__new__(cls)
+        made.__setstate__({"int": 0})
+        return made
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        number = state["int"]
+        if type(number) is not int or not 0 <= number < 1 << 128:
+            message = "a UUID of no 128-bit number"
+            raise UnpicklingError(message)
+        object.__setattr__(self, "int", number)
+        object.__setattr__(self, "is_safe", uuid.SafeUUID.unknown)
+
+
 class Dtype:
     """A NumPy dtype that the file can't tamper with."""
 
@@ -105,6 +146,9 @@ class Array(np.ndarray[Any, np.dtype[Any]]):
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, fortran_order, data = state
+        if self.size:  # other arrays may view the memory that would be freed
+            message = "a second state for an array"
+            raise UnpicklingError(message)
         _check_size(shape, dtype, data)
         super().__setstate__((1, shape, dtype.numpy, bool(fortran_order), data))  # type: ignore[arg-type]
 
@@ -114,6 +158,9 @@ def _check_size(shape: tuple[int, ...], dtype: Dtype, data: object) -> None:
         message = f"array shape {shape!r}"
         raise UnpicklingError(message)
     size = math.prod(shape)
+    if not isinstance(dtype, Dtype) or not dtype.numpy.itemsize:
+        message = "an array of values without a size"
+        raise UnpicklingError(message)
     if dtype.numpy.hasobject:
         fits = isinstance(data, list) and len(data) == size
     else:
@@ -163,12 +210,25 @@ def new_index(_cls: object, state: dict[str, Any]) -> Index:
 
 def arrow_array(state: tuple[Any, ...]) -> pa.Array:
     arrow_type, length, null_count, offset, buffers, children, dictionary = state
-    if children or dictionary is not None:
-        message = f"a nested Arrow array, {arrow_type}"
+    # Nulls without a type have no buffer that bounds their number.
+    if children or dictionary is not None or pa.types.is_null(arrow_type):
+        message = f"an Arrow array of type {arrow_type}"
+        raise UnpicklingError(message)
+    # Arrow's validation takes what it is told about the offset for granted.
+    if any(type(n) is not int or not 0 <= n <= _MAX_ARROW_LENGTH for n in (length, offset)):
+        message = f"an Arrow array of {length!a} values from {offset!a} on"
         raise UnpicklingError(message)
     array = pa.Array.from_buffers(arrow_type, length, buffers, null_count, offset)
     array.validate(full=True)  # the buffers are the file's: offsets, UTF-8
     return array
+
+
+def arrow_buffer(data: object) -> pa.Buffer:
+    """Make a buffer that the file can't change after it was validated."""
+    if not isinstance(data, bytes | bytearray):
+        message = f"an Arrow buffer made of {type(data).__name__}"
+        raise UnpicklingError(message)
+    return pa.py_buffer(bytes(data))
 
 
 def encode_bytes(text: str, encoding: str = "utf-8") -> bytes:

@@ -47,7 +47,7 @@ class _InertUnpickler(pickle.Unpickler):
             raise RefusedPickleError(message) from None
 
     def persistent_load(self, pid: object) -> Any:  # noqa: ANN401
-        message = f"the pickle refers to data outside of it (persistent id {pid!a})"
+        message = f"the pickle refers to data outside of it (a persistent {type(pid).__name__})"
         raise RefusedPickleError(message)
 
 
@@ -60,7 +60,11 @@ def read_pickle(path: Path, advance: Callable[[int], None]) -> object:
         with path.open("rb", buffering=0) as raw:
             file = _decompressed(io.BufferedReader(_Counted(raw, advance), _READ_BYTES), path)
             with _no_garbage_collection(), _memory_limit(path), _no_cached_extensions():
-                return _InertUnpickler(file).load()
+                content = _InertUnpickler(file).load()
+                if file.read(1):  # at the end, compressed files prove their checksum
+                    message = "something follows its end"
+                    raise pickle.UnpicklingError(message)  # noqa: TRY301
+                return content
     except RefusedPickleError:
         raise
     except MemoryError:

@@ -16,15 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from convert.source import Values
 
-# What pa.array raises for values that are not of the type asked for.
-_CONVERSION_ERRORS = (pa.ArrowException, TypeError, ValueError, OverflowError)
-_YEARS_TEXT = re.compile(r"([0-9]+)y?")
+_YEARS_TEXT = re.compile(r"0*([0-9]+)y?")
 _NO_YEARS_TEXT = "no_exp"
 _INT32 = np.iinfo(np.int32)
+_INT32_DIGITS = 10
 
 
 class Column(NamedTuple):
@@ -35,38 +32,72 @@ class Column(NamedTuple):
 
 def text_column(values: Values) -> Column:
     """Convert to a string column; null becomes ""."""
-    column, problems = _typed(values, pa.string(), _text_reason)
+    if isinstance(values, pa.Array):
+        plain = values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
+        if _is_text(plain.type):
+            text = plain.cast(pa.string())
+            return Column(text.fill_null(""), text.null_count, {})
+        values = plain.to_pylist()
+    texts, problems = _texts(list(values))
+    column = pa.array(texts, pa.string())
     return Column(column.fill_null(""), column.null_count - len(problems), problems)
 
 
 def years_column(values: Values) -> Column:
     """Convert to an int32 column: 5, 5.0, '5', '5y', 'no_exp' (0); null becomes 0."""
-    array = _inferred(values)
-    if array is None:
+    if isinstance(values, np.ndarray) and values.dtype.kind in "iuf":
+        values = pa.array(values, from_pandas=True)
+    if not isinstance(values, pa.Array):
         years, problems = _parsed_each(list(values))
-    elif pa.types.is_integer(array.type) or pa.types.is_floating(array.type):
-        years, problems = _whole_numbers(array)
+    elif pa.types.is_integer(values.type) or pa.types.is_floating(values.type):
+        years, problems = _whole_numbers(values)
+    elif _is_text(values.type) or pa.types.is_dictionary(values.type):
+        years, problems = _parsed_distinct(values)
     else:
-        distinct = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
-        parsed, reasons = _parsed_each(distinct.dictionary.to_pylist())
-        years = parsed.take(distinct.indices)
-        bad = pc.is_in(distinct.indices, pa.array(list(reasons), distinct.indices.type))
-        rows = np.flatnonzero(bad.to_numpy(zero_copy_only=False)).tolist()
-        problems = {row: reasons[distinct.indices[row].as_py()] for row in rows}
+        years, problems = _parsed_each(values.to_pylist())
     return Column(years.fill_null(0), years.null_count - len(problems), problems)
 
 
-def _inferred(values: Values) -> pa.Array | None:
-    """Return `values` as an Arrow array of one plain type, or None if they are mixed."""
+def is_null(value: Any) -> bool:  # noqa: ANN401
+    """Whether `value` is what pandas calls missing: None, NaN, NaT."""
+    return value is None or (
+        isinstance(value, float | np.floating | np.datetime64 | np.timedelta64)
+        and bool(value != value)  # noqa: PLR0124
+    )
+
+
+def _is_text(arrow_type: pa.DataType) -> bool:
+    return bool(pa.types.is_string(arrow_type) or pa.types.is_large_string(arrow_type))
+
+
+def _texts(values: list[Any]) -> tuple[list[str | None], dict[int, str]]:
+    """Return the texts, None where there is null or a problem.
+
+    What isn't text is never given to Arrow to find out: for some mixtures of NumPy's
+    scalars it doesn't survive that.
+    """
+    problems = {}
+    texts: list[str | None] = []
+    for row, value in enumerate(values):
+        text = None
+        if isinstance(value, str):
+            # Lone surrogates are the only text that UTF-8 can't say.
+            if value.isascii() or _is_unicode(value):
+                text = value
+            else:
+                problems[row] = f"{_shortened(value)} is not valid Unicode"
+        elif not is_null(value):
+            problems[row] = f"{type(value).__name__} instead of text"
+        texts.append(text)
+    return texts, problems
+
+
+def _is_unicode(text: str) -> bool:
     try:
-        array = values if isinstance(values, pa.Array) else pa.array(values, from_pandas=True)
-    except _CONVERSION_ERRORS:
-        return None
-    plain = (
-        pa.types.is_integer, pa.types.is_floating, pa.types.is_string, pa.types.is_large_string,
-        pa.types.is_dictionary, pa.types.is_null,
-    )  # fmt: skip
-    return array if any(is_type(array.type) for is_type in plain) else None
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _whole_numbers(array: pa.Array) -> tuple[pa.Array, dict[int, str]]:
@@ -76,19 +107,32 @@ def _whole_numbers(array: pa.Array) -> tuple[pa.Array, dict[int, str]]:
         return _parsed_each(array.to_pylist())
 
 
+def _parsed_distinct(array: pa.Array) -> tuple[pa.Array, dict[int, str]]:
+    """Parse each distinct value of a text or dictionary column once."""
+    distinct = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
+    parsed, reasons = _parsed_each(distinct.dictionary.to_pylist())
+    bad = pc.is_in(distinct.indices, pa.array(list(reasons), distinct.indices.type))
+    rows = np.flatnonzero(bad.to_numpy(zero_copy_only=False)).tolist()
+    problems = {row: reasons[distinct.indices[row].as_py()] for row in rows}
+    return parsed.take(distinct.indices), problems
+
+
 def _parsed_each(values: list[Any]) -> tuple[pa.Array, dict[int, str]]:
-    """Parse every distinct value of `values` once; null where there is null or a problem."""
-    outcomes: dict[tuple[type, Any], int | str | None] = {}
+    """Parse `values`, equal ones once; null where there is null or a problem."""
+    outcomes: dict[tuple[type, Any], int | str] = {}
     parsed: list[int | None] = []
     problems: dict[int, str] = {}
     for row, value in enumerate(values):
-        try:
+        outcome: int | str | None
+        if is_null(value):
+            outcome = None
+        elif isinstance(value, str | int | float):
             key = (type(value), value)
             if key not in outcomes:
                 outcomes[key] = _parse_years(value)
             outcome = outcomes[key]
-        except TypeError:  # unhashable, so no number and no text
-            outcome = f"{type(value).__name__} instead of a number of years"
+        else:
+            outcome = _parse_years(value)
         if isinstance(outcome, str):
             problems[row] = outcome
             outcome = None
@@ -96,72 +140,38 @@ def _parsed_each(values: list[Any]) -> tuple[pa.Array, dict[int, str]]:
     return pa.array(parsed, pa.int32()), problems
 
 
-def _parse_years(value: Any) -> int | str | None:  # noqa: ANN401
-    """Return the years, None for null, or the reason why it is neither."""
-    if isinstance(value, str):
-        text = value.strip()
-        match = _YEARS_TEXT.fullmatch(text)
-        if text == _NO_YEARS_TEXT:
-            return 0
-        if match is None:
-            return f"{_shortened(value)} is not a number of years"
-        value = int(match[1])
-    if is_null(value):
-        return None
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number):
-        return f"{type(value).__name__} instead of a number of years"
-    number = float(value)
-    if not number.is_integer():
-        return f"{value} is not a whole number of years"
-    if not _INT32.min <= number <= _INT32.max:
-        return f"{value} is not a 32-bit number of years"
-    return int(number)
+def _parse_years(value: Any) -> int | str:  # noqa: ANN401
+    """Return the years, or the reason why it is no number of them."""
+    match value:
+        case str():
+            return _parse_years_text(value)
+        case bool() | np.bool_():
+            return f"{type(value).__name__} instead of a number of years"
+        case int() | np.integer():
+            number = int(value)
+        case float() | np.floating():
+            if not float(value).is_integer():
+                return f"{value} is not a whole number of years"
+            number = int(value)
+        case _:
+            return f"{type(value).__name__} instead of a number of years"
+    if _INT32.min <= number <= _INT32.max:
+        return number
+    # Python prints no integer of thousands of digits.
+    shown = value if number.bit_length() < 1100 else f"an integer of {number.bit_length()} bits"
+    return f"{shown} is not a 32-bit number of years"
 
 
-def is_null(value: Any) -> bool:  # noqa: ANN401
-    """Whether `value` is what pandas calls missing: None, NaN, NaT."""
-    return value is None or (
-        isinstance(value, float | np.floating | np.datetime64) and bool(value != value)  # noqa: PLR0124
-    )
-
-
-def _typed(
-    values: Values, arrow_type: pa.DataType, reason: Callable[[Any], str]
-) -> tuple[pa.Array, dict[int, str]]:
-    """Convert to `arrow_type`, null where there is null or a problem."""
-    try:
-        if isinstance(values, pa.Array):
-            plain = values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
-            if not _is_text(plain.type):
-                values = plain.to_pylist()
-            else:
-                return plain.cast(arrow_type), {}
-        if isinstance(values, np.ndarray):
-            values = values.tolist()
-        return pa.array(values, arrow_type, from_pandas=True), {}
-    except _CONVERSION_ERRORS:
-        pass
-    converted, problems = [], {}
-    for row, value in enumerate(values):
-        try:
-            pa.array([value], arrow_type, from_pandas=True)
-        except _CONVERSION_ERRORS:
-            problems[row] = reason(value)
-        converted.append(None if row in problems else value)
-    return pa.array(converted, arrow_type, from_pandas=True), problems
-
-
-def _is_text(arrow_type: pa.DataType) -> bool:
-    return any(
-        is_type(arrow_type)
-        for is_type in (pa.types.is_string, pa.types.is_large_string, pa.types.is_null)
-    )
-
-
-def _text_reason(value: Any) -> str:  # noqa: ANN401
-    if isinstance(value, str):
-        return f"{_shortened(value)} is not valid Unicode"
-    return f"{type(value).__name__} instead of text"
+def _parse_years_text(text: str) -> int | str:
+    if text.strip() == _NO_YEARS_TEXT:
+        return 0
+    match = _YEARS_TEXT.fullmatch(text.strip())
+    if match is None:
+        return f"{_shortened(text)} is not a number of years"
+    digits = match[1]
+    if len(digits) > _INT32_DIGITS or int(digits) > _INT32.max:
+        return f"{_shortened(text)} is not a 32-bit number of years"
+    return int(digits)
 
 
 def _shortened(text: str) -> str:

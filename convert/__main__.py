@@ -50,7 +50,11 @@ def _time_ms(_context: click.Context, _parameter: click.Parameter, value: str | 
         message = f"{value!r} is not a time like 2025-12-11T15:30:00Z"
         raise click.BadParameter(message) from None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
-    return int(moment.timestamp() * 1000)
+    time_ms = (moment - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(milliseconds=1)
+    if time_ms < 0:
+        message = f"{value!r} is before 1970, which no id can say"
+        raise click.BadParameter(message)
+    return time_ms
 
 
 _EPILOG = """\b

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import os
 import tempfile
 from pathlib import Path
@@ -47,7 +48,7 @@ def replacing(out: Path) -> Iterator[IO[bytes]]:
 
 def remove_leftovers(out: Path) -> None:
     """Remove what killed writers of `out` left behind."""
-    for partial in out.parent.glob(f".{out.name}.*.partial"):
+    for partial in out.parent.glob(f".{glob.escape(out.name)}.*.partial"):
         with contextlib.suppress(FileNotFoundError, BlockingIOError), partial.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             partial.unlink()

@@ -12,11 +12,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from convert.errors import ConvertError
 from convert.id_text import UUID_CHARS, IdKind, parse_ids
-from convert.validation import is_null
+from convert.validation import is_null, python_values
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,7 +48,7 @@ def kept_ids(values: Values) -> Ids:
 
     They are ULIDs if most of them have a ULID's length.
     """
-    rows = values.to_pylist() if isinstance(values, pa.Array) else list(values)
+    rows = python_values(values)
     texts = [value if isinstance(value, str) else _text_of(value) for value in rows]
     lengths = Counter(map(len, texts))
     kind = IdKind.ULID if lengths[IdKind.ULID.chars] > len(texts) // 2 else IdKind.UUID

@@ -52,9 +52,11 @@ _ALLOWED: tuple[tuple[object, str], ...] = (
     ),
     # pyarrow
     (stand_ins.arrow_array, "pyarrow.lib._restore_array"),
-    (pa.chunked_array, "pyarrow.lib.chunked_array"),
+    (stand_ins.arrow_chunks, "pyarrow.lib.chunked_array"),
     (stand_ins.arrow_buffer, "pyarrow.lib.py_buffer"),
     (pa.type_for_alias, "pyarrow.lib.type_for_alias"),
+    (pa.timestamp, "pyarrow.lib.timestamp"),
+    (pa.duration, "pyarrow.lib.duration"),
     # pandas
     (stand_ins.Frame, "pandas.DataFrame pandas.core.frame.DataFrame"),
     (stand_ins.Blocks, "pandas.core.internals.managers.BlockManager"),

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from convert.atomic import remove_leftovers
-from convert.errors import DuplicateIdsError, InvalidRowsError, UnreadableSourceError
+from convert.errors import (
+    DuplicateIdsError,
+    InvalidRowsError,
+    OutputError,
+    UnreadableSourceError,
+)
 from convert.id_text import format_ids
 from convert.ids import IdMode, Ids, generated_ids, kept_ids
 from convert.order import repeated_rows, sorted_order
@@ -58,27 +63,22 @@ def convert(options: Options, phases: Phases) -> Report | None:
 
     Raises ConvertError, always before `options.out` is touched.
     """
+    status = _status(options.source)
+    if options.out.exists() and options.out.samefile(options.source):
+        message = f"{options.out} is the source itself; say another output with -o"
+        raise OutputError(message)
     remove_leftovers(options.out)
     remove_leftovers(rejects_path(options.out))
-    status, digest = _digest(options.source, phases)
+    digest = _digest(options.source, status.st_size, phases)
     time_ms = options.id_time_ms
     if time_ms is None:
         time_ms = status.st_mtime_ns // 1_000_000
-    modes = [options.ids] if options.ids else [IdMode.KEEP, IdMode.UUID7]
-    possible = {_fingerprint(options, digest, mode, time_ms) for mode in modes}
-    if not options.force and _written_fingerprint(options.out) in possible:
+    if not options.force and _written_fingerprint(options.out) in _possible_fingerprints(
+        options, digest, time_ms
+    ):
         return None
 
-    with phases.phase("read", status.st_size) as advance:
-        source = read_source(options.source, _wanted_columns(options), advance)
-    if (after := options.source.stat()).st_mtime_ns != status.st_mtime_ns or (
-        after.st_size != status.st_size
-    ):
-        message = f"{options.source} changed while it was read; run again"
-        raise UnreadableSourceError(message)
-    if source.rows == 0:
-        message = f"{options.source} has no rows"
-        raise UnreadableSourceError(message)
+    source = _read(options, status, phases)
     mode = options.ids or (IdMode.KEEP if "id" in source.fields else IdMode.UUID7)
 
     problems = Problems()
@@ -107,7 +107,7 @@ def convert(options: Options, phases: Phases) -> Report | None:
         raise InvalidRowsError(message)
 
     info = DatasetInfo(
-        fingerprint=_fingerprint(options, digest, mode, time_ms),
+        fingerprint=_fingerprint(options, digest, mode, time_ms, has_ids="id" in source.fields),
         source=options.source.name,
         id_kind=ids.kind,
         rows=len(order),
@@ -133,6 +133,19 @@ def convert(options: Options, phases: Phases) -> Report | None:
     )
 
 
+def _read(options: Options, before: stat_result, phases: Phases) -> Source:
+    with phases.phase("read", before.st_size) as advance:
+        source = read_source(options.source, _wanted_columns(options), advance)
+    after = _status(options.source)
+    if (after.st_mtime_ns, after.st_size) != (before.st_mtime_ns, before.st_size):
+        message = f"{options.source} changed while it was read; run again"
+        raise UnreadableSourceError(message)
+    if source.rows == 0:
+        message = f"{options.source} has no rows"
+        raise UnreadableSourceError(message)
+    return source
+
+
 def _wanted_columns(options: Options) -> Mapping[str, str]:
     if options.ids in (None, IdMode.KEEP):
         # --ids keep makes the id column a required one.
@@ -140,27 +153,54 @@ def _wanted_columns(options: Options) -> Mapping[str, str]:
     return options.columns
 
 
-def _digest(path: Path, phases: Phases) -> tuple[stat_result, bytes]:
-    """Return what the file system says of `path` and the SHA-256 of its bytes."""
+def _status(path: Path) -> stat_result:
+    try:
+        return path.stat()
+    except OSError as error:
+        message = f"{path}: {error.strerror or error}"
+        raise UnreadableSourceError(message) from None
+
+
+def _digest(path: Path, size: int, phases: Phases) -> bytes:
+    """Return the SHA-256 of the file's bytes."""
     digest = hashlib.sha256()
     try:
-        status = path.stat()
-        with path.open("rb") as file, phases.phase("hash", status.st_size) as advance:
+        with path.open("rb") as file, phases.phase("hash", size) as advance:
             while block := file.read(_HASHED_BYTES):
                 digest.update(block)
                 advance(len(block))
     except OSError as error:
         message = f"{path}: {error.strerror or error}"
         raise UnreadableSourceError(message) from None
-    return status, digest.digest()
+    return digest.digest()
 
 
-def _fingerprint(options: Options, digest: bytes, mode: IdMode, time_ms: int) -> str:
+def _possible_fingerprints(options: Options, digest: bytes, time_ms: int) -> set[str]:
+    """Return what the file may have that these options make, before the source is read.
+
+    Whether the source has ids is not known yet; by default none are dropped.
+    """
+    if options.ids is None:
+        modes = {IdMode.KEEP: True, IdMode.UUID7: False}
+        return {
+            _fingerprint(options, digest, mode, time_ms, has_ids=has_ids)
+            for mode, has_ids in modes.items()
+        }
+    return {
+        _fingerprint(options, digest, options.ids, time_ms, has_ids=has_ids)
+        for has_ids in (False, True)
+    }
+
+
+def _fingerprint(
+    options: Options, digest: bytes, mode: IdMode, time_ms: int, *, has_ids: bool
+) -> str:
     shaping = {
         "format": FORMAT_VERSION,
         "source": digest.hex(),
         "columns": dict(sorted(options.columns.items())),
         "ids": mode.value,
+        "source_has_ids": has_ids,
         "id_time_ms": None if mode is IdMode.KEEP else time_ms,
         "skip_invalid": options.skip_invalid,
     }

@@ -11,12 +11,17 @@ import numpy as np
 import pyarrow as pa
 
 from convert.atomic import replacing
+from convert.validation import python_values
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from convert.problems import Problems
     from convert.source import Source
+
+_MAX_DEPTH = 50
+# Python prints no integer beyond 4,300 digits.
+_MAX_INT_BITS = 14_000
 
 
 def rejects_path(out: Path) -> Path:
@@ -45,23 +50,30 @@ def write_rejects(out: Path, source: Source, problems: Problems) -> None:
             file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
 
 
-def _jsonable(value: Any) -> Any:  # noqa: ANN401
+def _jsonable(value: Any, depth: int = 0) -> Any:  # noqa: ANN401, C901 - a table of cases
+    if depth > _MAX_DEPTH:  # a list may hold itself
+        return "..."
     match value:
-        case None | bool() | int() | str():
+        case None | bool() | str():
             return value
+        case int():
+            return value if value.bit_length() < _MAX_INT_BITS else hex(value)
         case float():
             return value if math.isfinite(value) else str(value)
         case bytes() | bytearray():
             return base64.b64encode(value).decode()
+        case np.ndarray() if value.dtype.kind in "mM":
+            return [str(item) for item in value]
         case np.ndarray():
-            return _jsonable(value.tolist())
-        case np.generic() if value.dtype.kind not in "mM":
-            return _jsonable(value.item())
+            return _jsonable(value.tolist(), depth)
+        case np.bool_() | np.integer() | np.floating() if value.dtype.kind in "biuf":
+            plain = value.item()
+            return _jsonable(plain, depth) if type(plain) in (bool, int, float) else str(value)
         case pa.Scalar():
-            return _jsonable(value.as_py())
+            return _jsonable(python_values(pa.array([value], value.type))[0], depth)
         case list() | tuple() | set() | frozenset():
-            return [_jsonable(item) for item in value]
+            return [_jsonable(item, depth + 1) for item in value]
         case dict():
-            return {str(key): _jsonable(item) for key, item in value.items()}
+            return {str(key): _jsonable(item, depth + 1) for key, item in value.items()}
         case _:
             return str(value)

@@ -22,6 +22,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -111,7 +112,7 @@ def print_report(report: Report, out: object) -> None:
     table.add_column("source MB", justify="right")
     table.add_column("Arrow MB", justify="right")
     for column in report.memory:
-        table.add_row(column.field, column.name, _mb(column.source), _mb(column.arrow))
+        table.add_row(column.field, _shown(column.name), _mb(column.source), _mb(column.arrow))
     table.add_section()
     total = [sum(c.source for c in report.memory), sum(c.arrow for c in report.memory)]
     table.add_row("total", "", *map(_mb, total))
@@ -135,7 +136,12 @@ def print_report(report: Report, out: object) -> None:
         "fingerprint": info.fingerprint,
     }
     for name, value in lines.items():
-        console.print(f"{name:<16} {value}", soft_wrap=True, markup=False, highlight=False)
+        console.print(_shown(f"{name:<16} {value}"), soft_wrap=True)
+
+
+def _shown(name: str) -> Text:
+    """Return a name from the source as it is: no markup, and what UTF-8 can't say escaped."""
+    return Text(name.encode(errors="backslashreplace").decode())
 
 
 def _mb(size: int) -> str:

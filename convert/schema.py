@@ -54,7 +54,7 @@ class DatasetInfo:
             "dimension": self.dimension,
         }
         return {
-            f"{_METADATA_PREFIX}{key}".encode(): str(value).encode()
+            f"{_METADATA_PREFIX}{key}".encode(): str(value).encode(errors="backslashreplace")
             for key, value in values.items()
         }
 

@@ -148,17 +148,17 @@ def _plain_values(values: Any) -> Values:  # noqa: ANN401
         case stand_ins.ArrayBacked():
             return _plain_values(_first(values.state, np.ndarray))
         case stand_ins.Categorical():
-            codes = np.asarray(_first(values.state, np.ndarray))
-            kind = _first(values.state, stand_ins.CategoricalType)
-            categories = _as_arrow(_plain_values(kind.state["categories"]))
-            return pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), categories)
+            return _categorical(values)
         case stand_ins.Masked():
-            return pa.array(
-                np.asarray(values.state["_data"]), mask=np.asarray(values.state["_mask"])
-            )
+            data, mask = np.asarray(values.state["_data"]), np.asarray(values.state["_mask"])
+            if data.dtype.kind not in "biuf":
+                message = f"a nullable column of {data.dtype}"
+                raise ValueError(message)
+            return pa.array(data, mask=mask)
         case stand_ins.ArrowBacked():
             state = values.state
-            return _as_arrow(state["_pa_array"] if "_pa_array" in state else state["_data"])
+            array = state["_pa_array"] if "_pa_array" in state else state["_data"]
+            return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
         case _:
             message = f"a column is a {type(values).__name__}"
             raise TypeError(message)
@@ -180,10 +180,17 @@ def _first(values: Iterable[Any], kind: type) -> Any:  # noqa: ANN401
     raise ValueError(message)
 
 
-def _as_arrow(values: Any) -> pa.Array:  # noqa: ANN401
-    if isinstance(values, pa.ChunkedArray):
-        return values.combine_chunks()
-    return values if isinstance(values, pa.Array) else pa.array(values, from_pandas=True)
+def _categorical(values: stand_ins.Categorical) -> Values:
+    codes = np.asarray(_first(values.state, np.ndarray))
+    kind = _first(values.state, stand_ins.CategoricalType)
+    categories = _plain_values(kind.state["categories"])
+    if isinstance(categories, list):
+        if not all(isinstance(category, str) for category in categories):
+            return [categories[code] if code >= 0 else None for code in codes.tolist()]
+        categories = pa.array(categories, pa.string())
+    elif isinstance(categories, np.ndarray):
+        categories = pa.array(categories)
+    return pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), categories)
 
 
 def _choose(

@@ -223,6 +223,14 @@ def arrow_array(state: tuple[Any, ...]) -> pa.Array:
     return array
 
 
+def arrow_chunks(chunks: list[object], arrow_type: object = None) -> pa.ChunkedArray:
+    """Join Arrow arrays; Arrow itself would also take lists of anything, and not survive some."""
+    if not all(isinstance(chunk, pa.Array) for chunk in chunks):
+        message = "chunks that are no Arrow arrays"
+        raise UnpicklingError(message)
+    return pa.chunked_array(chunks, arrow_type)
+
+
 def arrow_buffer(data: object) -> pa.Buffer:
     """Make a buffer that the file can't change after it was validated."""
     if not isinstance(data, bytes | bytearray):
@@ -239,8 +247,10 @@ def encode_bytes(text: str, encoding: str = "utf-8") -> bytes:
     return codecs.encode(text, encoding)
 
 
-def timestamp(value: int, *_rest: object) -> object:
-    return np.datetime64(value, "ns")
+def timestamp(value: int, _freq: object, _zone: object, resolution: int = 10) -> object:
+    """Make a pandas Timestamp; its resolution is a number of NumPy's C interface."""
+    unit = {7: "s", 8: "ms", 9: "us", 10: "ns"}[resolution]
+    return np.array(value, f"M8[{unit}]")[()]
 
 
 def not_a_time(*_args: object) -> None:

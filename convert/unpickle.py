@@ -43,11 +43,13 @@ class _InertUnpickler(pickle.Unpickler):
         try:
             return GLOBALS[module, name]
         except KeyError:
-            message = f"the pickle names {module}.{name}, which no embeddings pickle needs"
+            shown = ascii(f"{module}.{name}")[1:-1]  # it may hold control characters
+            message = f"the pickle names {shown}, which no embeddings pickle needs"
             raise RefusedPickleError(message) from None
 
     def persistent_load(self, pid: object) -> Any:  # noqa: ANN401
-        message = f"the pickle refers to data outside of it (a persistent {type(pid).__name__})"
+        shown = f"{pid:.40}" if isinstance(pid, str) else type(pid).__name__
+        message = f"the pickle refers to data outside of it (persistent id {shown!a})"
         raise RefusedPickleError(message)
 
 

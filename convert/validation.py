@@ -22,6 +22,8 @@ _YEARS_TEXT = re.compile(r"0*([0-9]+)y?")
 _NO_YEARS_TEXT = "no_exp"
 _INT32 = np.iinfo(np.int32)
 _INT32_DIGITS = 10
+# NumPy has longer floats, which Arrow doesn't.
+_ARROW_MAX_ITEM_BYTES = 8
 
 
 class Column(NamedTuple):
@@ -37,7 +39,7 @@ def text_column(values: Values) -> Column:
         if _is_text(plain.type):
             text = plain.cast(pa.string())
             return Column(text.fill_null(""), text.null_count, {})
-        values = plain.to_pylist()
+        values = python_values(plain)
     texts, problems = _texts(list(values))
     column = pa.array(texts, pa.string())
     return Column(column.fill_null(""), column.null_count - len(problems), problems)
@@ -45,8 +47,13 @@ def text_column(values: Values) -> Column:
 
 def years_column(values: Values) -> Column:
     """Convert to an int32 column: 5, 5.0, '5', '5y', 'no_exp' (0); null becomes 0."""
-    if isinstance(values, np.ndarray) and values.dtype.kind in "iuf":
-        values = pa.array(values, from_pandas=True)
+    if (
+        isinstance(values, np.ndarray)
+        and values.dtype.kind in "iuf"
+        and (values.dtype.itemsize <= _ARROW_MAX_ITEM_BYTES)
+    ):
+        native = values.astype(values.dtype.newbyteorder("="), copy=False)
+        values = pa.array(native, from_pandas=True)
     if not isinstance(values, pa.Array):
         years, problems = _parsed_each(list(values))
     elif pa.types.is_integer(values.type) or pa.types.is_floating(values.type):
@@ -54,8 +61,20 @@ def years_column(values: Values) -> Column:
     elif _is_text(values.type) or pa.types.is_dictionary(values.type):
         years, problems = _parsed_distinct(values)
     else:
-        years, problems = _parsed_each(values.to_pylist())
+        years, problems = _parsed_each(python_values(values))
     return Column(years.fill_null(0), years.null_count - len(problems), problems)
+
+
+def python_values(values: Values) -> list[Any]:
+    """Return a column as a list of Python's or NumPy's values."""
+    if not isinstance(values, pa.Array):
+        return list(values)
+    try:
+        listed: list[Any] = values.to_pylist()
+    except (ValueError, OverflowError, pa.ArrowException):
+        # Times beyond what Python can say: no field takes them, whatever they are.
+        return [values.type] * len(values)
+    return listed
 
 
 def is_null(value: Any) -> bool:  # noqa: ANN401
@@ -147,6 +166,8 @@ def _parse_years(value: Any) -> int | str:  # noqa: ANN401
             return _parse_years_text(value)
         case bool() | np.bool_():
             return f"{type(value).__name__} instead of a number of years"
+        case np.timedelta64():  # to NumPy an integer
+            return "timedelta64 instead of a number of years"
         case int() | np.integer():
             number = int(value)
         case float() | np.floating():

@@ -10,9 +10,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
-from convert.validation import is_null
+from convert.validation import is_null, python_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,7 +23,8 @@ if TYPE_CHECKING:
 # Rows: the float64 intermediate of a block is 3 MB at 384 floats and stays in the cache;
 # blocks of 8,192 rows took 1.3 times as long.
 _BLOCK_ROWS = 1024
-_FLOAT32_MAX = np.finfo(np.float32).max
+# NumPy's kinds of real numbers; bool is one, as it is to Python.
+_NUMBER_KINDS = "fiub"
 
 
 class Vectors(NamedTuple):
@@ -41,7 +41,7 @@ def vector_matrix(values: Values, advance: Callable[[int], None]) -> Vectors:
     numbers is a problem: a missing vector, another length, NaN, infinity (also what
     becomes infinite as float32), anything that is no number.
     """
-    rows: Sequence[Any] = values.to_pylist() if isinstance(values, pa.Array) else list(values)
+    rows: Sequence[Any] = python_values(values)
     lengths = Counter(length for length in map(_length, rows) if length)
     dimension = lengths.most_common(1)[0][0] if lengths else 0
     matrix = np.zeros((len(rows), dimension), np.float32)
@@ -66,13 +66,13 @@ def _length(vector: Any) -> int | None:  # noqa: ANN401
 
 def _fill(out: NDArray[np.float32], block: Sequence[Any]) -> bool:
     """Convert all of `block` into `out` at once; False if a row of it has a problem."""
-    if any(_length(vector) != out.shape[1] for vector in block):
+    if not out.shape[1] or any(_length(vector) != out.shape[1] for vector in block):
         return False
     try:
         numbers = np.array(block)  # without a dtype, so that text doesn't become numbers
     except (ValueError, TypeError, OverflowError):
         return False
-    if numbers.dtype.kind not in "fiu" or numbers.shape != out.shape:
+    if numbers.dtype.kind not in _NUMBER_KINDS or numbers.shape != out.shape:
         return False
     with np.errstate(over="ignore", invalid="ignore"):
         out[:] = numbers
@@ -94,15 +94,13 @@ def _fill_one(out: NDArray[np.float32], vector: Any) -> str | None:  # noqa: ANN
         numbers = np.array(list(vector))
     except (ValueError, TypeError, OverflowError):
         return "a value is not a number"
-    if numbers.dtype.kind not in "fiu" or numbers.ndim != 1:
+    if numbers.dtype.kind not in _NUMBER_KINDS or numbers.ndim != 1:
         has_null = any(is_null(value) for value in vector)
         return "a value is missing" if has_null else "a value is not a number"
     if np.isnan(numbers).any():
         return "NaN"
     if np.isinf(numbers).any():
         return "infinity"
-    if (np.abs(numbers.astype(np.float64)) > _FLOAT32_MAX).any():
-        return "a value is too large for float32"
     with np.errstate(over="ignore"):
         out[:] = numbers
     return None if np.isfinite(out).all() else "a value is too large for float32"

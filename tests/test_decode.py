@@ -575,17 +575,17 @@ def test_absence_is_null_or_the_default(presence: Presence, expected: list[int |
     assert expected == decoder.decode_messages([b"", b"\x08\0", b"\x08\x05"])["value"].to_pylist()
 
 
-def test_an_absent_optional_id_is_null_and_an_empty_one_is_refused() -> None:
+@pytest.mark.parametrize("unknown", [b"", b"\x10\x01"], ids=["canonical", "by the runtime"])
+def test_an_absent_optional_id_is_null_and_an_empty_one_is_refused(unknown: bytes) -> None:
     """Empty text is no id, and not the same as none."""
     row = message_types([FieldSpec("value", 1, _F.TYPE_STRING, Presence.OPTIONAL)])["Row"]
     decoder = RowDecoder(row, pa.schema([("value", pa.uuid())]))
-    good = b"\x0a\x24" + ID_TEXT.encode()
+    good = b"\x0a\x24" + ID_TEXT.encode() + unknown
 
-    assert [None, uuid.UUID(ID_TEXT), None] == decoder.decode_messages([b"", good, b""])[
-        "value"
-    ].to_pylist()
+    decoded = decoder.decode_messages([unknown, good, unknown])
+    assert [None, uuid.UUID(ID_TEXT), None] == decoded["value"].to_pylist()
     with pytest.raises(DecodeError, match=r"random\.Row\.value: row 1 "):
-        decoder.decode_messages([b"", b"\x0a\0"])
+        decoder.decode_messages([unknown, b"\x0a\0" + unknown])
 
 
 # Chunks

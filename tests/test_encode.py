@@ -19,6 +19,7 @@ from hypothesis.extra import numpy as npst
 
 from convert.id_text import IdKind
 from proto import embedding_stream_pb2 as pb
+from streamer.buffers import memory_of
 from streamer.codec import encode_text
 from streamer.codec.encode import ChunkEncoder, RowEncoder
 from streamer.errors import EncodeError
@@ -475,6 +476,17 @@ def test_two_gib_at_once_are_refused_without_being_made(name: str, *, in_chunks:
     assert 64 * MIB > bytes_asked_for() - before
 
 
+def test_two_gib_are_refused_if_only_the_prefixes_of_chunks_make_them() -> None:
+    """1,024 chunks take 5 bytes each more than what is in them, 4,096 bytes under the limit."""
+    types = message_types([FieldSpec("value", 1, *FLOATS)])
+    batch = pa.record_batch({"value": vectors(2**10, 2**19 - 3, pa.float32())})
+    encoder = ChunkEncoder(types["Chunk"], RowEncoder(types["Row"], batch.schema))
+
+    assert 2**31 - 4_096 == encoder.sizes(batch).sum()
+    with pytest.raises(EncodeError, match=rf"takes {2**31 + 1_024} bytes"):
+        encoder.encode(batch, np.arange(2**10))
+
+
 # What an encoder keeps
 
 
@@ -487,24 +499,28 @@ def test_alternating_dictionaries_do_not_mix() -> None:
         assert runtime_bytes(EMBEDDING, batch) == list(encoder.encode(batch).messages())
 
 
-@settings(deadline=None, max_examples=30)
-@given(st.lists(st.tuples(strategies.short_text, strategies.short_text), min_size=1), st.data())
-def test_dictionaries_in_shared_memory_do_not_mix(
-    pairs: list[tuple[str, str]], data: st.DataObject
-) -> None:
-    """Slices of one dictionary, and two on the same offsets, are different dictionaries."""
-    whole = pa.array([text for pair in pairs for text in pair])
-    bounds = st.tuples(st.integers(0, len(whole) - 1), st.integers(1, len(whole)))
-    dictionaries = [whole, pc.ascii_upper(whole)]
-    for start, length in data.draw(st.lists(bounds, max_size=4)):
-        dictionaries += [part.slice(start, length) for part in dictionaries[:2]]
-    columns = [pa.DictionaryArray.from_arrays(range(len(d)), d) for d in dictionaries]
-    encoder, _ = encoder_of_one(columns[0], _F.TYPE_STRING)
+LOWER = pa.array(["a", "bc", "", "d"])
+# Arrow's own function writes other text between the same offsets.
+UPPER = pc.ascii_upper(LOWER)
 
-    for column in columns + columns[::-1]:
-        batch = pa.record_batch({"value": column})
-        row = message_types([FieldSpec("value", 1, _F.TYPE_STRING)])["Row"]
-        assert runtime_bytes(row, batch) == list(encoder.encode(batch).messages())
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([LOWER, UPPER]), st.integers(0, 4), st.integers(0, 4)),
+        min_size=2,
+        max_size=30,
+    )
+)
+def test_dictionaries_in_shared_memory_do_not_mix(parts: list[tuple[pa.Array, int, int]]) -> None:
+    """Slices of one dictionary, and two on the same offsets, are different dictionaries."""
+    dictionaries = [whole.slice(start, length) for whole, start, length in parts]
+    encoder, _ = encoder_of_one(dictionaries[0].dictionary_encode(), _F.TYPE_STRING)
+
+    for dictionary in dictionaries:
+        indices = np.arange(len(dictionary), dtype=np.int32)
+        batch = pa.record_batch({"value": pa.DictionaryArray.from_arrays(indices, dictionary)})
+        assert encode_one(dictionary, _F.TYPE_STRING) == list(encoder.encode(batch).messages())
 
 
 @pytest.mark.parametrize(
@@ -523,6 +539,44 @@ def test_a_dictionary_too_large_to_be_kept_is_encoded_all_the_same(dictionary: p
     assert encode_one(column.dictionary_decode(), _F.TYPE_STRING, Presence.OPTIONAL) == encode_one(
         column, _F.TYPE_STRING, Presence.OPTIONAL
     )
+
+
+@pytest.mark.parametrize(
+    ("index_type", "values"),
+    [(pa.int8(), 2**7), (pa.uint8(), 2**8), (pa.int16(), 2**15), (pa.uint16(), 2**16)],
+)
+@pytest.mark.parametrize("kept_values", [2**20, -1], ids=["kept", "looked up"])
+def test_a_dictionary_may_be_as_long_as_its_indices_reach(
+    index_type: pa.DataType, values: int, kept_values: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last value that an index can number is encoded, and measured, like any other."""
+    monkeypatch.setattr(encode_text, "_KEPT_DICTIONARY_VALUES", kept_values)
+    dictionary = pa.array([str(i) for i in range(values)])
+    column = pa.DictionaryArray.from_arrays(pa.array([values - 1, 0], index_type), dictionary)
+    encoder, batch = encoder_of_one(column, _F.TYPE_STRING)
+
+    expected = encode_one(column.dictionary_decode(), _F.TYPE_STRING)
+    assert expected == list(encoder.encode(batch).messages())
+    assert [len(message) for message in expected] == encoder.sizes(batch).tolist()
+
+
+def test_a_dictionary_may_be_replaced_while_it_is_recognized(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a thread was about to use stays its own when another thread encodes in between."""
+    batches = [embeddings(4, seed=seed) for seed in (1, 2)]
+    encoder = RowEncoder(EMBEDDING, batches[0].schema)
+    expected = runtime_bytes(EMBEDDING, batches[0])
+
+    def recognize_after_another_thread(array: pa.Array) -> tuple[tuple[int, int], ...]:
+        with monkeypatch.context() as patch:
+            patch.setattr(encode_text, "memory_of", memory_of)
+            encoder.encode(batches[1])
+        return memory_of(array)
+
+    encoder.encode(batches[0])
+    monkeypatch.setattr(encode_text, "memory_of", recognize_after_another_thread)
+    assert expected == list(encoder.encode(batches[0]).messages())
 
 
 @pytest.fixture

@@ -5,18 +5,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
--include .env
-PKL_PATH ?= data/processed_recruitment_data.pkl
-PICKLE := $(subst ",,$(PKL_PATH))
-
 .PHONY: run convert test bench lint format proto lock clean
 
 run: convert
 	$(BIN)/python -m streamer serve
 
+# A sample is made only where there is neither a pickle nor a dataset.
 convert: $(VENV)/run.installed
-	@test -e "$(PICKLE)" || $(BIN)/python data/make_sample.py --out "$(PICKLE)"
-	$(BIN)/python -m convert
+	$(BIN)/python data/make_sample.py --if-needed
+	$(BIN)/python -m convert --if-present
 
 test: $(VENV)/dev.installed
 	$(BIN)/python -m pytest

@@ -23,7 +23,7 @@ class Result:
 
     `value` is what the bar is about: a ratio to the baseline, or a figure of its own.
     `must_reach` is such a bar: ">= 50", "<= 150 MB", "" for a figure that is only
-    reported. `samples` holds every repetition, seconds unless `detail` says otherwise.
+    reported. `samples` holds every repetition, in seconds unless its key says otherwise.
     """
 
     question: str

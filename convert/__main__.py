@@ -8,22 +8,13 @@ from pathlib import Path
 
 import click
 from pydantic import ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from convert.errors import ConvertError
 from convert.ids import IdMode
 from convert.pipeline import Options, convert
 from convert.report import Phases, print_report
+from convert.settings import Settings
 from convert.source import COLUMN_NAMES
-
-
-class Settings(BaseSettings):
-    """What the environment and .env say."""
-
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
-
-    pkl_path: Path = Path("data/processed_recruitment_data.pkl")
-    data_path: Path = Path("data/processed_recruitment_data.arrow")
 
 
 def _columns(
@@ -107,9 +98,10 @@ Exit codes:
     help="Leave invalid rows out and write each of them whole to OUT.arrow.rejected.jsonl.",
 )
 @click.option("--force", is_flag=True, help="Write even if OUT is up to date.")
+@click.option("--if-present", is_flag=True, help="Do nothing if there is no SOURCE.")
 def main(
     source: Path | None, out: Path | None, ids: str | None, id_time: int | None,
-    columns: dict[str, str], *, skip_invalid: bool, force: bool,
+    columns: dict[str, str], *, skip_invalid: bool, force: bool, if_present: bool,
 ) -> None:  # fmt: skip
     """Rewrite an embeddings pickle, once, into a UUID-sorted Arrow file.
 
@@ -119,10 +111,13 @@ def main(
     """
     try:
         settings = Settings()
-    except ValidationError as error:
+    except (ValidationError, UnicodeDecodeError) as error:
         raise click.UsageError(str(error)) from None
     if out is None:
         out = settings.data_path if source is None else _beside(source)
+    if if_present and not (source or settings.pkl_path).exists():
+        click.echo(f"no {source or settings.pkl_path}; {out} stays as it is")
+        return
     options = Options(
         source=source or settings.pkl_path,
         out=out,

@@ -26,12 +26,9 @@ def replacing(out: Path) -> Iterator[IO[bytes]]:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(out)
-        with tempfile.NamedTemporaryFile(
-            dir=out.parent, prefix=f".{out.name}.", suffix=".partial", delete=False
-        ) as file:
+        with _locked_partial(out) as file:
             partial = Path(file.name)
             try:
-                fcntl.flock(file, fcntl.LOCK_EX)
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -46,10 +43,22 @@ def replacing(out: Path) -> Iterator[IO[bytes]]:
         raise OutputError(message) from error
 
 
+def _locked_partial(out: Path) -> IO[bytes]:
+    while True:
+        file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - the caller closes it
+            dir=out.parent, prefix=f".{out.name}.", suffix=".partial", delete=False
+        )
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if Path(file.name).exists():  # nobody took it for a leftover before it was locked
+            return file
+        file.close()
+
+
 def remove_leftovers(out: Path) -> None:
     """Remove what killed writers of `out` left behind."""
     for partial in out.parent.glob(f".{glob.escape(out.name)}.*.partial"):
-        with contextlib.suppress(FileNotFoundError, BlockingIOError), partial.open("rb") as file:
+        # One that is gone, in use or not ours to remove is left to somebody else.
+        with contextlib.suppress(OSError), partial.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             partial.unlink()
 

@@ -78,7 +78,8 @@ def _text_of(value: Any) -> str:  # noqa: ANN401
 
 def _unusual_uuid(text: str) -> bytes | None:
     """Parse a UUID with braces, as a URN, or without hyphens."""
-    digits = text.strip().lower().removeprefix("urn:uuid:").strip("{}").replace("-", "")
+    plain = text.strip().lower().removeprefix("urn:uuid:")
+    digits = plain.removeprefix("{").removesuffix("}").replace("-", "")
     # UUID() itself takes whatever int() takes: underscores, signs, spaces.
     if len(digits) != 32 or len(text) > UUID_CHARS + 9 or not _HEX_DIGITS.issuperset(digits):
         return None

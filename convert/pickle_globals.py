@@ -67,10 +67,14 @@ _ALLOWED: tuple[tuple[object, str], ...] = (
             "pandas.Index pandas.core.indexes.base.Index "
             "pandas.RangeIndex pandas.core.indexes.range.RangeIndex "
             "pandas.core.indexes.numeric.Int64Index pandas.core.indexes.numeric.UInt64Index "
-            "pandas.core.indexes.numeric.Float64Index"
+            "pandas.core.indexes.numeric.Float64Index "
+            "pandas.DatetimeIndex pandas.core.indexes.datetimes.DatetimeIndex"
         ),
     ),
-    (stand_ins.new_index, "pandas.core.indexes.base._new_Index"),
+    (
+        stand_ins.new_index,
+        ("pandas.core.indexes.base._new_Index pandas.core.indexes.datetimes._new_DatetimeIndex"),
+    ),
     (stand_ins.Categorical, "pandas.Categorical pandas.core.arrays.categorical.Categorical"),
     (
         stand_ins.CategoricalType,

@@ -116,8 +116,7 @@ def convert(options: Options, phases: Phases) -> Report | None:
     dictionaries = {name: column.values.dictionary_encode() for name, column in text.items()}
     columns = Columns(ids.values, years.values, dictionaries, vectors.matrix)
     with phases.phase("write", len(order)) as advance:
-        if options.skip_invalid:
-            write_rejects(options.out, source, problems)
+        write_rejects(options.out, source, problems)
         write_dataset(options.out, info, columns, order, advance)
     return Report(
         info=info,
@@ -254,7 +253,7 @@ def _ids_said(mode: IdMode, source: Source) -> str:
         return f"kept from {source.names['id']!r}"
     if "id" in source.names:
         return f"generated ({mode}), those in {source.names['id']!r} dropped"
-    return f"generated ({mode})"
+    return f"generated ({mode}): the source has no column 'id' (--column id=NAME names another)"
 
 
 def _memory(source: Source, columns: Columns) -> list[ColumnMemory]:

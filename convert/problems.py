@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
@@ -9,11 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
 _SHOWN = 10
+# What a reason quotes from the row: left out where rows with the same reason are counted.
+_QUOTED = re.compile(r"""^('(\\.|[^'])*'|"(\\.|[^"])*"|[-+.\de]+(?=\ is\b))(\.\.\.)?""", re.VERBOSE)
 
 
 class Problem(NamedTuple):
@@ -47,7 +50,9 @@ class Problems:
 
     def summary(self) -> str:
         """Return counts by reason and the first ten problems as lines of text."""
-        counts = Counter((problem.field, problem.reason) for problem in self.found)
+        counts = Counter(
+            (problem.field, _QUOTED.sub("...", problem.reason)) for problem in self.found
+        )
         lines = [
             f"  {count:,} x {field_name}: {reason}"
             for (field_name, reason), count in counts.most_common(_SHOWN)
@@ -57,10 +62,6 @@ class Problems:
         lines.append("the first of them:")
         lines += [
             f"  row {problem.row}: {problem.field}: {problem.reason}"
-            for problem in first(sorted(self.found))
+            for problem in sorted(self.found)[:_SHOWN]
         ]
         return "\n".join(lines)
-
-
-def first(problems: Iterable[Problem]) -> list[Problem]:
-    return list(problems)[:_SHOWN]

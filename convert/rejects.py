@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from convert.atomic import replacing
+from convert.errors import OutputError
 from convert.validation import python_values
 
 if TYPE_CHECKING:
@@ -38,7 +39,11 @@ def write_rejects(out: Path, source: Source, problems: Problems) -> None:
     path = rejects_path(out)
     by_row = problems.by_row()
     if not by_row:
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            message = f"{path} can't be removed: {error.strerror or error}"
+            raise OutputError(message) from error
         return
     with replacing(path) as file:
         for row, found in by_row.items():

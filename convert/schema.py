@@ -8,6 +8,7 @@ order. There are no nulls.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -25,6 +26,9 @@ TEXT_FIELDS = ("company_name", "english_level", "primary_keyword")
 # Text is stored once a distinct value; see streamer.codec for what it saves on the way out.
 DICTIONARY_TEXT = pa.dictionary(pa.int32(), pa.string())
 
+_FINGERPRINT = re.compile("[0-9a-f]{64}")
+# Arrow counts the items of a fixed-size list in 32 bits.
+_MAX_DIMENSION = 2**31 - 1
 _METADATA_PREFIX = "embedding-stream."
 # Spaces in the metadata that move what follows to a multiple of ALIGNMENT_BYTES.
 PADDING_KEY = b"embedding-stream.padding"
@@ -35,7 +39,7 @@ class DatasetInfo:
     """What the schema metadata says about a dataset.
 
     `fingerprint` is the hex SHA-256 of the source's bytes and of the options that shape
-    the output: equal fingerprints mean equal files. `dimension` is floats per vector.
+    the output: equal fingerprints mean equal rows. `dimension` is floats per vector.
     """
 
     fingerprint: str
@@ -71,7 +75,7 @@ class DatasetInfo:
             if version != FORMAT_VERSION:
                 message = f"format version {version}, this program reads {FORMAT_VERSION}"
                 raise ValueError(message)
-            return cls(
+            info = cls(
                 fingerprint=values["fingerprint"],
                 source=values["source"],
                 id_kind=IdKind(values["id-kind"]),
@@ -81,6 +85,13 @@ class DatasetInfo:
         except KeyError as error:
             message = f"no {error.args[0]!r} in the schema metadata"
             raise ValueError(message) from None
+        if not _FINGERPRINT.fullmatch(info.fingerprint):
+            message = "the fingerprint is no SHA-256"
+            raise ValueError(message)
+        if not 0 < info.dimension <= _MAX_DIMENSION:
+            message = f"dimension {info.dimension}"
+            raise ValueError(message)
+        return info
 
 
 def dataset_schema(dimension: int, metadata: dict[bytes, bytes]) -> pa.Schema:

@@ -18,6 +18,7 @@ import pyarrow as pa
 from convert import stand_ins
 from convert.errors import UnreadableSourceError
 from convert.unpickle import read_pickle
+from convert.validation import is_unicode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -82,7 +83,7 @@ def _source_of_records(records: list[Any], columns: Mapping[str, str]) -> Source
     return Source(
         rows=len(records),
         fields={field: [record.get(name) for record in records] for field, name in names.items()},
-        names=names,
+        names={field: str(name) for field, name in names.items()},
         ignored=ignored,
         row=lambda number: dict(records[number]),
     )
@@ -103,7 +104,7 @@ def _source_of_frame(frame: stand_ins.Frame, columns: Mapping[str, str]) -> Sour
     return Source(
         rows=lengths.pop() if lengths else 0,
         fields={field: values[name] for field, name in names.items()},
-        names=names,
+        names={field: str(name) for field, name in names.items()},
         ignored=ignored,
         row=lambda number: {name: column[number] for name, column in values.items()},
     )
@@ -185,7 +186,7 @@ def _categorical(values: stand_ins.Categorical) -> Values:
     kind = _first(values.state, stand_ins.CategoricalType)
     categories = _plain_values(kind.state["categories"])
     if isinstance(categories, list):
-        if not all(isinstance(category, str) for category in categories):
+        if not all(isinstance(c, str) and is_unicode(c) for c in categories):
             return [categories[code] if code >= 0 else None for code in codes.tolist()]
         categories = pa.array(categories, pa.string())
     elif isinstance(categories, np.ndarray):
@@ -195,12 +196,13 @@ def _categorical(values: stand_ins.Categorical) -> Values:
 
 def _choose(
     present: Mapping[Any, object], columns: Mapping[str, str]
-) -> tuple[dict[str, str], list[str]]:
+) -> tuple[dict[str, Any], list[str]]:
     """Return the column name of each field that there is, and the names left over."""
     chosen = {}
+    named = {str(name): name for name in present}  # a name may be a number
     for field, known in COLUMN_NAMES.items():
         wanted = (columns[field],) if field in columns else known
-        found = [name for name in wanted if name in present]
+        found = [named[name] for name in wanted if name in named]
         if len(found) > 1:
             message = f"{field}: there is {' and '.join(map(repr, found))}; choose with --column"
             raise UnreadableSourceError(message)

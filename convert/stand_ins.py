@@ -22,6 +22,8 @@ import pyarrow as pa
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# Columns, not rows: more labels than that are not made.
+_MAX_LABELS = 100_000
 _MAX_ARROW_LENGTH = 1 << 40
 _DATETIME_UNITS = frozenset({"Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns"})
 
@@ -205,6 +207,11 @@ def block(values: object, placement: object, _ndim: object) -> tuple[object, obj
 
 
 def new_index(_cls: object, state: dict[str, Any]) -> Index:
+    if "start" in state:  # a RangeIndex
+        numbers = range(state["start"], state["stop"], state["step"])
+        if len(numbers) > _MAX_LABELS:
+            return Index(None)  # rows, whose labels nobody asks for
+        return Index(np.array(numbers, np.int64))
     return Index(state.get("data"))
 
 

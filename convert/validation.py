@@ -101,7 +101,7 @@ def _texts(values: list[Any]) -> tuple[list[str | None], dict[int, str]]:
         text = None
         if isinstance(value, str):
             # Lone surrogates are the only text that UTF-8 can't say.
-            if value.isascii() or _is_unicode(value):
+            if value.isascii() or is_unicode(value):
                 text = value
             else:
                 problems[row] = f"{_shortened(value)} is not valid Unicode"
@@ -111,7 +111,8 @@ def _texts(values: list[Any]) -> tuple[list[str | None], dict[int, str]]:
     return texts, problems
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Whether `text` can be said in UTF-8: it has no lone surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from convert.settings import Settings
+
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-DEFAULT_OUT = Path(__file__).parent / "processed_recruitment_data.pkl"
 DEFAULT_ROWS = 141_897
 COMPANIES = 12_000
 KEYWORDS = (
@@ -137,11 +138,19 @@ def main() -> None:
         help="column names (and years as '2y', further columns) of the real pickle",
     )  # fmt: skip
     parser.add_argument("--without-ids", action="store_true", help="leave the id column out")
-    parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="default: %(default)s")
+    parser.add_argument("--out", type=Path, help="default: PKL_PATH")
+    parser.add_argument(
+        "--if-needed", action="store_true",
+        help="make nothing if the file or the dataset at DATA_PATH is there",
+    )  # fmt: skip
     options = parser.parse_args()
     if options.rows < 0 or options.dim < 1:
         parser.error("--rows must be at least 0 and --dim at least 1")
 
+    settings = Settings()
+    out: Path = options.out or settings.pkl_path
+    if options.if_needed and (out.exists() or settings.data_path.exists()):
+        return
     print(f"making {options.rows:,} rows of {options.dim} floats ...", file=sys.stderr)
     columns = make_columns(options.rows, options.dim, options.seed)
     if options.without_ids:
@@ -150,9 +159,9 @@ def main() -> None:
         columns = with_real_names(columns)
     source = make_source(columns, options.shape)
     del columns
-    print(f"writing {options.out} ...", file=sys.stderr)
-    write(source, options.out)
-    print(f"{options.out}: {options.out.stat().st_size / 1e6:,.1f} MB", file=sys.stderr)
+    print(f"writing {out} ...", file=sys.stderr)
+    write(source, out)
+    print(f"{out}: {out.stat().st_size / 1e6:,.1f} MB", file=sys.stderr)
 
 
 if __name__ == "__main__":

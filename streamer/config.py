@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ByteSize, Field, ValidationError
+from pydantic import BeforeValidator, ByteSize, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from streamer.chunking import MAX_CHUNK_ROWS
@@ -48,7 +48,9 @@ class Settings(BaseSettings):
     # Where `upload` sends to.
     batch_server_host: str = "localhost"
     batch_server_port: Port = 50052
-    log_level: LogLevel = LogLevel.INFO
+    log_level: Annotated[LogLevel, BeforeValidator(lambda level: str(level).upper())] = (
+        LogLevel.INFO
+    )
     log_file: Path | None = None
 
 
@@ -58,7 +60,12 @@ def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401
     try:
         return Settings(**given)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{str(e['loc'][0]).upper()} is {e['input']!r}: {e['msg']}" for e in error.errors()
-        )
-        raise SettingsError(problems) from None
+        problems: dict[str, str] = {}
+        for e in error.errors():
+            variable = str(e["loc"][0]).upper()
+            said = problems.get(variable, f"{variable} is {e['input']!r}")
+            problems[variable] = f"{said}: {e['msg']}"
+        raise SettingsError("; ".join(problems.values())) from None
+    except UnicodeDecodeError:
+        message = ".env is not UTF-8"
+        raise SettingsError(message) from None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from proto import embedding_stream_pb2 as pb
 from streamer.codec.encode import ChunkEncoder, RowEncoder
-from streamer.errors import DatasetNotFoundError
+from streamer.errors import DatasetNotFoundError, InvalidDatasetError
 from streamer.store import EmbeddingStore
 
 if TYPE_CHECKING:
@@ -62,6 +62,10 @@ class Dataset:
             self._open = None
             message = f"there is no dataset file {self.path.name} yet"
             raise DatasetNotFoundError(message) from None
+        except OSError as error:
+            self._open = None
+            message = f"dataset file {self.path.name} can't be read ({error.strerror or error})"
+            raise InvalidDatasetError(message) from error
         return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
 
 

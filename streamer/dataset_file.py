@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _MAGIC = b"ARROW1"
 _STREAM_MARKER = b"\xff\xff\xff\xff"
-_ADVICE = "make it again with `python -m convert`"
+_ADVICE = "make it again with `python -m convert --force`"
 
 
 class MappedDataset(NamedTuple):

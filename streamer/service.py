@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from google.protobuf.message import DecodeError
 
+from proto import embedding_stream_pb2 as pb
 from streamer.checkpoint import parse_checkpoint
 from streamer.chunking import MAX_CHUNK_ROWS, chunk_starts, pieces, regrouped
 from streamer.codec.frames import PREFIX_BYTES
@@ -28,7 +30,6 @@ from streamer.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
 
-    from proto.embedding_stream_pb2 import RequestParams
     from streamer.codec.encode import ChunkEncoder, RowEncoder
     from streamer.codec.frames import Frames, JoinedFrames
     from streamer.dataset import Dataset, OpenDataset
@@ -63,6 +64,15 @@ class Answer(NamedTuple):
     frames: Generator[Frames, None, None]
 
 
+def parse_request(message: bytes) -> pb.RequestParams:
+    """Parse a request's bytes; InvalidRequestError, as for any other malformed value."""
+    try:
+        return pb.RequestParams.FromString(message)
+    except DecodeError:
+        text = "the request is not a RequestParams (is last_processed_uuid UTF-8?)"
+        raise InvalidRequestError(text) from None
+
+
 class EmbeddingService:
     """Both streaming RPCs over one dataset.
 
@@ -83,7 +93,7 @@ class EmbeddingService:
         self._max_message_bytes = max_message_bytes
         self._clock = clock
 
-    def get_embeddings(self, request: RequestParams, caller: Caller) -> Answer:
+    def get_embeddings(self, request: pb.RequestParams, caller: Caller) -> Answer:
         """Answer with one message a row."""
         dataset, rows = self._select(request, caller)
         frames = self._row_frames(dataset.rows, rows.slices)
@@ -91,7 +101,7 @@ class EmbeddingService:
         _log_start(name, request, rows)
         return Answer(_headers(dataset, rows), self._logged(name, caller, frames))
 
-    def stream_embedding(self, request: RequestParams, caller: Caller) -> Answer:
+    def stream_embedding(self, request: pb.RequestParams, caller: Caller) -> Answer:
         """Answer with `chunk_size` rows a message."""
         dataset, rows = self._select(request, caller)
         chunk_rows = request.chunk_size or self._chunk_rows(dataset.store.info.dimension)
@@ -100,7 +110,7 @@ class EmbeddingService:
         _log_start(name, request, rows)
         return Answer(_headers(dataset, rows), self._logged(name, caller, frames))
 
-    def _select(self, request: RequestParams, caller: Caller) -> tuple[OpenDataset, RowsAfter]:
+    def _select(self, request: pb.RequestParams, caller: Caller) -> tuple[OpenDataset, RowsAfter]:
         if not 0 <= request.chunk_size <= MAX_CHUNK_ROWS:
             message = f"chunk_size {request.chunk_size} is not in 0..{MAX_CHUNK_ROWS}"
             raise InvalidRequestError(message)
@@ -151,8 +161,8 @@ class EmbeddingService:
     ) -> None:
         if row < batch.num_rows:
             message = (
-                f"the row after {row} others takes {sizes[row]} bytes, more than this server's "
-                f"MAX_MESSAGE_SIZE of {self._max_message_bytes}"
+                f"row {batch.column('id')[row]} takes {sizes[row]} bytes, more than this "
+                f"server's MAX_MESSAGE_SIZE of {self._max_message_bytes}"
             )
             raise RowTooLargeError(message)
 
@@ -204,7 +214,7 @@ def _headers(dataset: OpenDataset, rows: RowsAfter) -> tuple[tuple[str, str], ..
     )
 
 
-def _log_start(name: str, request: RequestParams, rows: RowsAfter) -> None:
+def _log_start(name: str, request: pb.RequestParams, rows: RowsAfter) -> None:
     checkpoint = request.last_processed_uuid or "the beginning"
     note = "" if rows.checkpoint_found else " (which is not a row)"
     _log.info("%s: %s rows after %s%s", name, f"{rows.rows:,}", checkpoint, note)

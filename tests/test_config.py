@@ -75,6 +75,7 @@ def test_wrong_value_is_an_error_that_names_the_variable(
         ("MAX_MESSAGE_SIZE", "4194304", 4 << 20),
         ("MAX_MESSAGE_SIZE", "4MiB", 4 << 20),
         ("LOG_FILE", "logs/x.log", Path("logs/x.log")),
+        ("LOG_LEVEL", "debug", "DEBUG"),
     ],
 )
 def test_values_may_be_written_as_people_do(

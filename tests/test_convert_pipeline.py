@@ -126,7 +126,7 @@ def test_ids_are_made_if_there_are_none(tmp_path: Path) -> None:
     ids = [uuid.UUID(row.pop("id")) for row in rows]
     vectors = [record.pop("job_post_vectors") for record in records]
 
-    assert "generated (uuid7)" == report.ids
+    assert report.ids.startswith("generated (uuid7): the source has no column 'id'")
     assert [{**r, "vector": v} for r, v in zip(records, vectors, strict=True)] == rows
     assert [7] * 6 == [value.version for value in ids]
     assert [_MS] * 6 == [value.int >> 80 for value in ids]
@@ -370,7 +370,7 @@ def test_invalid_rows_are_counted_by_reason_and_ten_are_shown(tmp_path: Path) ->
     shown.insert(2, (3, "vector", "NaN"))
     assert [
         "13 of 16 rows are invalid; nothing was written:",
-        "  12 x exp_years: 'junior' is not a number of years",
+        "  12 x exp_years: ... is not a number of years",
         "  1 x vector: NaN",
         "  1 x vector: missing vector",
         "the first of them:",
@@ -380,16 +380,31 @@ def test_invalid_rows_are_counted_by_reason_and_ten_are_shown(tmp_path: Path) ->
     assert [source] == list(tmp_path.iterdir())
 
 
-def test_many_reasons_are_summed_up(tmp_path: Path) -> None:
-    """A report of a million different reasons would be none."""
-    records = [{**record, "exp_years": f"year {n}"} for n, record in enumerate(p.make_records(30))]
+def test_values_that_are_wrong_alike_are_one_reason(tmp_path: Path) -> None:
+    """A report of a million different values would be none."""
+    records = [{**record, "exp_years": n + 0.5} for n, record in enumerate(p.make_records(30))]
     source = p.write_pickle(tmp_path / "jobs.pkl", records)
 
     with pytest.raises(InvalidRowsError) as error:
         p.convert_file(source)
 
-    assert "  ... and 20 other reasons" in str(error.value).splitlines()
+    assert "  30 x exp_years: ... is not a whole number of years" in str(error.value).splitlines()
     assert len(str(error.value).splitlines()) < 30
+
+
+def test_values_that_are_wrong_alike_are_counted_together(tmp_path: Path) -> None:
+    """What a reason quotes differs from row to row; the count is of what it says."""
+    records = p.make_records(12)
+    for n, record in enumerate(records):
+        record["exp_years"] = f"it's \"{n}\\" * (n + 1)
+    source = p.write_pickle(tmp_path / "jobs.pkl", records)
+
+    with pytest.raises(InvalidRowsError) as error:
+        p.convert_file(source)
+
+    assert ["  12 x exp_years: ... is not a number of years", "the first of them:"] == (
+        str(error.value).splitlines()[1:3]
+    )
 
 
 def test_invalid_rows_leave_an_older_output_alone(source: Path) -> None:
@@ -432,6 +447,40 @@ def test_skipped_rows_are_kept_whole_in_a_file_of_their_own(shape: str, tmp_path
     ] == rejected[1]["problems"]
     assert {**records[3], "job_post_vectors": [0.5, "nan", 0.5]} == rejected[1]["values"]
     assert [records[n] for n in (2, 4)] == [line["values"] for line in (rejected[0], rejected[2])]
+
+
+@pytest.mark.parametrize("text", ["object", "str", "string", "string[pyarrow]", "category"])
+@pytest.mark.parametrize("years", ["int8", "Int64", "category", "double[pyarrow]", ">i4"])
+def test_a_rejected_row_of_a_frame_is_whole_whatever_holds_its_columns(
+    text: str, years: str, tmp_path: Path
+) -> None:
+    """Arrow's values, categories and nullable ones too come out as plain JSON."""
+    table = make_frame(p.make_records(3), text=text, years=years)
+    table["Remote"] = pd.array([True, None, False], "boolean")
+    table["Grade"] = pd.Categorical([1.5, 2.5, None])
+    vectors: list[Any] = [None, [0.5], None]
+    table["job_post_vectors"] = pd.Series(vectors, dtype="object")
+    source = p.write_pickle(tmp_path / "jobs.pkl", table)
+    _converted(source, skip_invalid=True)
+    first, _, last = ({**record, "job_post_vectors": None} for record in p.make_records(3))
+
+    assert [
+        {**first, "Remote": True, "Grade": 1.5},
+        {**last, "Remote": False, "Grade": None},
+    ] == [line["values"] for line in _rejected(source)]
+
+
+def test_a_category_that_is_no_unicode_costs_its_rows_alone(tmp_path: Path) -> None:
+    """A lone surrogate is an invalid value, in a categorical column like in any other."""
+    table = make_frame(p.make_records(3), text="object")
+    names = pd.Series(["a\ud800", "b", "b"], dtype="object")
+    table["company_name"] = pd.Categorical(names, pd.Index(["a\ud800", "b"], dtype="object"))
+    source = p.write_pickle(tmp_path / "jobs.pkl", table)
+    _converted(source, skip_invalid=True)
+
+    assert ["'a\\ud800' is not valid Unicode"] == [
+        problem["reason"] for line in _rejected(source) for problem in line["problems"]
+    ]
 
 
 def test_what_json_cannot_say_is_rejected_as_text(tmp_path: Path) -> None:

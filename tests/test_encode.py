@@ -564,7 +564,7 @@ def test_a_dictionary_may_be_replaced_while_it_is_recognized(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What a thread was about to use stays its own when another thread encodes in between."""
-    batches = [embeddings(4, seed=seed) for seed in (1, 2)]
+    batches = [embeddings(30, seed=seed) for seed in (1, 2)]
     encoder = RowEncoder(EMBEDDING, batches[0].schema)
     expected = runtime_bytes(EMBEDDING, batches[0])
 

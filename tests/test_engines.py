@@ -404,3 +404,16 @@ def test_large_messages_pass(tmp_path: Path) -> None:
 
     assert 3000 == sum(len(chunk.rows) for chunk in chunks)
     assert 7 * _MIB < max(chunk.ByteSize() for chunk in chunks) <= 8 * _MIB
+
+
+@pytest.mark.parametrize("request_bytes", [b"\x0a\x02\xff\xfe", b"\x0a\x05x", b"\xff"])
+def test_request_that_cannot_be_parsed_is_an_invalid_argument(
+    channel: grpc.Channel, batch: pa.RecordBatch, request_bytes: bytes
+) -> None:
+    """A checkpoint that isn't UTF-8 is malformed like any other."""
+    assert batch.num_rows
+    method: Any = channel.unary_stream("/embedding.EmbeddingStreamService/GetEmbeddings")
+    with pytest.raises(grpc.RpcError) as refusal:
+        list(method(request_bytes, timeout=10))
+
+    assert "INVALID_ARGUMENT" == refusal.value.code().name

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import pickle
+import subprocess
 import sys
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import pytest
 from tests import pickles as p
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import ModuleType
 
 _SCRIPT = p.ROOT / "data" / "make_sample.py"
@@ -180,9 +181,23 @@ def test_a_sample_that_cannot_be_written_leaves_nothing(
     assert [] == list(tmp_path.iterdir())
 
 
-def test_the_default_is_the_teams_pickle_in_size_and_place() -> None:
-    """141,897 rows beside the script."""
+def test_a_sample_is_made_where_it_is_needed(tmp_path: Path) -> None:
+    """With --if-needed neither a pickle nor a dataset that is there is put at risk."""
+    script = str(p.ROOT / "data" / "make_sample.py")
+    command = [sys.executable, script, "--rows", "3", "--dim", "2", "--if-needed"]
+    environment = {"PYTHONPATH": str(p.ROOT), "PKL_PATH": "a.pkl", "DATA_PATH": "a.arrow"}
+
+    def made() -> bool:
+        subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
+        return (tmp_path / "a.pkl").exists()
+
+    (tmp_path / "a.arrow").write_bytes(b"dataset")
+    beside_dataset = made()
+    (tmp_path / "a.arrow").unlink()
+    alone = made()
+    before = (tmp_path / "a.pkl").stat().st_mtime_ns
+    made()
+
     assert 141_897 == make_sample.DEFAULT_ROWS
-    assert Path("data/processed_recruitment_data.pkl") == make_sample.DEFAULT_OUT.relative_to(
-        p.ROOT
-    )
+    assert (False, True) == (beside_dataset, alone)
+    assert before == (tmp_path / "a.pkl").stat().st_mtime_ns

@@ -394,3 +394,12 @@ def test_chunks_are_logged_at_debug(
     lines = [r.getMessage() for r in caplog.records if r.levelno == logging.DEBUG]
 
     assert any("1 messages, 10 rows" in line for line in lines)
+
+
+def test_path_that_cannot_be_looked_at_is_a_dataset_error(tmp_path: Path) -> None:
+    """A folder that became a file, a loop of links: typed errors, not unforeseen ones."""
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for path in (tmp_path / "file" / "jobs.arrow", tmp_path / "loop", tmp_path / ("x" * 300)):
+        with pytest.raises(InvalidDatasetError, match="can't be read"):
+            _service(path).get_embeddings(_request(), _caller())

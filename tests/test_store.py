@@ -343,3 +343,16 @@ def test_info_survives_copying(tmp_path: Path) -> None:
     original, copy = (EmbeddingStore.open(tmp_path / f"{n}.arrow") for n in ("jobs", "copy"))
 
     assert original.info == copy.info
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"fingerprint": "a\nb"}, {"fingerprint": "é"}, {"dimension": 99_999_999_999_999}],
+)
+def test_metadata_that_no_conversion_writes_is_refused(
+    tmp_path: Path, changes: dict[str, object]
+) -> None:
+    """What would fail in a header or in Arrow later fails when the file is opened."""
+    path = write_file(tmp_path / "jobs.arrow", with_info(make_batch(), **changes))
+
+    assert "damaged" in _refusal(path)

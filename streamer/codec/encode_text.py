@@ -93,7 +93,7 @@ class DictionaryTextField:
         present = presence(self._pair, array)
         if not len(array.dictionary):  # nulls need no values
             return np.zeros(len(array), np.int64)
-        places = numpy_values(array.indices)
+        places = numpy_values(array.indices).astype(np.int64)
         if encoded is None:
             return self._text.sizes_of(_lengths_at(array.dictionary, places), present)
         sizes = encoded.sizes.take(places)

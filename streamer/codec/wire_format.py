@@ -21,7 +21,7 @@ MAX_VARINT_BYTES = 10
 # A length is a 32-bit number; no runtime takes one that is written in more bytes.
 MAX_LENGTH_BYTES = 5
 # Values below this have their encoding looked up instead of computed; two varint bytes'
-# worth holds nearly every length and count. Lab: 7 us against 60 us for 300 values.
+# worth holds nearly every length and count. Measured: 7 us against 60 us for 300 values.
 _TABLE_ENTRIES = 1 << 14
 # Arrow's binary type addresses its data by int32.
 MAX_COLUMN_BYTES = 2**31 - 1

@@ -64,7 +64,7 @@ def serve(settings: Settings) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    click.echo(f"listening on {settings.grpc_host}:{server.port}")
+    click.echo(f"listening on {server.address}")
     stopping.wait()
     server.stop(settings.shutdown_grace_seconds)
     _log.info("stopped")

@@ -1,6 +1,7 @@
 """The C-core engine: serves the service with grpcio's own server.
 
-Each stream holds one thread of the pool while it lasts. grpcio takes the next message
+Each stream holds one thread of the pool while it lasts, from its headers on: so do
+clients that send headers and no request. grpcio takes the next message
 only when the one before has left for the peer's flow-control window, so a slow client
 holds one block of Frames; a cancelled call is closed at its next message.
 """
@@ -20,7 +21,7 @@ from grpc_reflection.v1alpha import reflection
 
 from proto import embedding_stream_pb2 as pb
 from streamer.errors import StreamerError, answer_for
-from streamer.service import Answer, Caller
+from streamer.service import Answer, Caller, parse_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,7 +62,7 @@ class AddressError(StreamerError):
 
 
 class GrpcioServer:
-    """A running server; `port` is the one it listens on."""
+    """A running server; it listens on `port`, `address` is HOST:PORT."""
 
     def __init__(
         self,
@@ -91,6 +92,7 @@ class GrpcioServer:
         names = (_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
         self.port = _bind(self._server, host, port)
+        self.address = _address(host, self.port)
         self._server.start()
         for name in ("", _SERVICE):
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -105,12 +107,15 @@ class GrpcioServer:
 
 def _bind(server: grpc.Server, host: str, port: int) -> int:
     _probe(host, port)
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
-        return server.add_insecure_port(address)
+        return server.add_insecure_port(_address(host, port))
     except RuntimeError as error:
-        message = f"can't listen on {address}: {error}"
+        message = f"can't listen on {_address(host, port)}: {error}"
         raise AddressError(message) from None
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _probe(host: str, port: int) -> None:
@@ -138,9 +143,7 @@ def _handlers(service: EmbeddingService, pool: ThreadPoolExecutor) -> grpc.Gener
     return grpc.method_handlers_generic_handler(
         _SERVICE,
         {
-            name: grpc.unary_stream_rpc_method_handler(
-                _behaviour(method, pool), request_deserializer=pb.RequestParams.FromString
-            )
+            name: grpc.unary_stream_rpc_method_handler(_behaviour(method, pool))
             for name, method in methods.items()
         },
     )
@@ -148,8 +151,8 @@ def _handlers(service: EmbeddingService, pool: ThreadPoolExecutor) -> grpc.Gener
 
 def _behaviour(
     method: Callable[[pb.RequestParams, Caller], Answer], pool: ThreadPoolExecutor
-) -> Callable[[pb.RequestParams, grpc.ServicerContext], Iterator[bytes]]:
-    def respond(request: pb.RequestParams, context: grpc.ServicerContext) -> Iterator[bytes]:
+) -> Callable[[bytes, grpc.ServicerContext], Iterator[bytes]]:
+    def respond(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
         caller = Caller(
             peer=context.peer(),
             metadata={
@@ -158,7 +161,7 @@ def _behaviour(
             seconds_left=context.time_remaining,
         )
         try:
-            answer = method(request, caller)
+            answer = method(parse_request(request), caller)
             context.send_initial_metadata(answer.headers)
             with contextlib.closing(answer.frames) as blocks:
                 for block in blocks:

@@ -208,6 +208,18 @@ def test_without_anything_the_default_paths_are_used(tmp_path: Path) -> None:
     assert 6 == p.info_of(tmp_path / "data" / "processed_recruitment_data.arrow").rows
 
 
+def test_a_source_that_may_be_missing_is_no_error(tmp_path: Path, source: Path) -> None:
+    """`--if-present`: nothing is done without a source, all is done with one."""
+    (tmp_path / "other.arrow").write_bytes(b"old")
+    missing = run("other.pkl", "--if-present")
+    found = run(source, "--if-present")
+
+    assert (0, 0) == (missing.exit_code, found.exit_code)
+    assert "no other.pkl; other.arrow stays as it is\n" == missing.stdout
+    assert b"old" == (tmp_path / "other.arrow").read_bytes()
+    assert 6 == p.info_of(tmp_path / "jobs.arrow").rows
+
+
 @pytest.mark.parametrize(
     "field", ["company_name", "Company Name"], ids=["documented name", "real name"]
 )

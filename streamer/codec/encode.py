@@ -51,6 +51,10 @@ if TYPE_CHECKING:
 
     from streamer.codec.encode_scalars import FieldEncoder
 
+# Made once: pc.binary_join_element_wise would make both in every call, 6 us.
+_NO_SEPARATOR = pa.scalar(b"")
+_JOIN_OPTIONS = pc.JoinOptions(null_handling="emit_null")
+
 
 class RowEncoder:
     """Encodes one message a row.
@@ -134,7 +138,8 @@ class _Joined:
 
 
 def _join(heads: list[pa.Array], pieces: list[pa.Array | pa.Scalar]) -> _Joined:
-    return _Joined(pc.binary_join_element_wise(*heads, *pieces, b""))
+    columns = [*heads, *pieces, _NO_SEPARATOR]
+    return _Joined(pc.call_function("binary_join_element_wise", columns, _JOIN_OPTIONS))
 
 
 def _field_encoder(pair: FieldPair, id_kind: IdKind) -> FieldEncoder:

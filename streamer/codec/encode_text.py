@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -64,6 +64,14 @@ class TextField:
         return numpy_values(pc.binary_length(array)).astype(np.int64)
 
 
+class _Last(NamedTuple):
+    """The dictionary an encoder saw last; `encoded` is None if it is too large to keep."""
+
+    dictionary: pa.Array
+    memory: object
+    encoded: Bytes | None
+
+
 class DictionaryTextField:
     """string and bytes in a dictionary column: each distinct value is encoded once.
 
@@ -73,7 +81,7 @@ class DictionaryTextField:
     def __init__(self, pair: FieldPair) -> None:
         self._pair = pair
         self._text = TextField(pair)
-        self._last: tuple[pa.Array, Bytes | None] | None = None
+        self._last: _Last | None = None
 
     def sizes(self, array: pa.Array) -> NDArray[np.int64]:
         return self._sizes(self._encoded(array.dictionary), array)
@@ -103,9 +111,9 @@ class DictionaryTextField:
         """Return the encoded values of `dictionary`, or None if there are too many."""
         # A file's batches share one dictionary, so only the last one is kept. Holding it
         # keeps its addresses from being given to another.
-        last = self._last
-        if last is not None and memory_of(last[0]) == memory_of(dictionary):
-            return last[1]
+        last, memory = self._last, memory_of(dictionary)
+        if last is not None and last.memory == memory:
+            return last.encoded
         if dictionary.null_count:
             message = f"{self._pair.field.full_name}: the dictionary has nulls"
             raise EncodeError(message)
@@ -117,7 +125,7 @@ class DictionaryTextField:
         if is_small:
             pieces, sizes = self._text.encode(dictionary)
             encoded = Bytes(pc.binary_join_element_wise(*pieces, b""), sizes)
-        self._last = dictionary, encoded
+        self._last = _Last(dictionary, memory, encoded)
         return encoded
 
 

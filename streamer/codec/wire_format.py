@@ -8,6 +8,7 @@ value. Concatenating such columns row by row makes messages.
 from __future__ import annotations
 
 from enum import IntEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -107,7 +108,13 @@ def fixed_width_column(data: pa.Buffer, rows: int, width: int) -> pa.Array:
 
     A cast of a sliced fixed-size binary column would copy the column's whole parent.
     """
-    return binary_column(data, np.arange(rows + 1, dtype=np.int32) * np.int32(width))
+    offsets = _fixed_offsets(rows, width)
+    return pa.Array.from_buffers(pa.binary(), rows, [None, offsets, data])
+
+
+@lru_cache(maxsize=64)  # streams ask for few numbers of rows, again and again
+def _fixed_offsets(rows: int, width: int) -> pa.Buffer:
+    return pa.py_buffer(np.arange(rows + 1, dtype=np.int32) * np.int32(width))
 
 
 class TaggedVarints:

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from google.protobuf.descriptor import FieldDescriptor
 
 from convert.id_text import IdKind
@@ -41,6 +40,7 @@ from streamer.codec.wire_format import (
     TaggedVarints,
     WireType,
     fixed_width_column,
+    join,
     ragged,
     tag,
 )
@@ -50,10 +50,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamer.codec.encode_scalars import FieldEncoder
-
-# Made once: pc.binary_join_element_wise would make both in every call, 6 us.
-_NO_SEPARATOR = pa.scalar(b"")
-_JOIN_OPTIONS = pc.JoinOptions(null_handling="emit_null")
 
 
 class RowEncoder:
@@ -84,7 +80,7 @@ class RowEncoder:
         check_total(sizes + PREFIX_BYTES)
         prefix = prefixes(sizes)
         heads = [fixed_width_column(pa.py_buffer(prefix), len(prefix), PREFIX_BYTES)]
-        joined = _join(heads, pieces)
+        joined = _Joined(join([*heads, *pieces]))
         return JoinedFrames(joined.data, joined.offsets, batch.num_rows)
 
     def columns(self, batch: pa.RecordBatch) -> Encoded:
@@ -123,7 +119,7 @@ class ChunkEncoder:
         prefix_sizes = np.zeros(batch.num_rows, np.int64)
         prefix_sizes[starts] = PREFIX_BYTES
         check_total(sizes + prefix_sizes)
-        joined = _join([ragged(prefix, prefix_sizes).column, headers], pieces)
+        joined = _Joined(join([ragged(prefix, prefix_sizes).column, headers, *pieces]))
         ends = joined.offsets[np.append(starts, batch.num_rows)]
         return JoinedFrames(joined.data, ends, batch.num_rows)
 
@@ -135,11 +131,6 @@ class _Joined:
         _, offsets, data = array.buffers()
         self.data = data if data is not None else pa.py_buffer(b"")
         self.offsets = np.frombuffer(offsets, np.int32, len(array) + 1, 4 * array.offset)
-
-
-def _join(heads: list[pa.Array], pieces: list[pa.Array | pa.Scalar]) -> _Joined:
-    columns = [*heads, *pieces, _NO_SEPARATOR]
-    return _Joined(pc.call_function("binary_join_element_wise", columns, _JOIN_OPTIONS))
 
 
 def _field_encoder(pair: FieldPair, id_kind: IdKind) -> FieldEncoder:

@@ -76,9 +76,21 @@ class VarintField:
 
 
 def numpy_values(array: pa.Array) -> NDArray[Any]:
+    """Return the values of a column of numbers, bools as bool, 0 where there is null.
+
+    Array.to_numpy() would import pandas where it is installed; see int64_column.
+    """
+    data = array.buffers()[1]
+    if data is None:
+        return np.zeros(len(array), array.type.to_pandas_dtype())
+    if pa.types.is_boolean(array.type):
+        bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
+        values: NDArray[Any] = bits[array.offset : array.offset + len(array)].view(np.bool_)
+    else:
+        dtype = np.dtype(array.type.to_pandas_dtype())
+        values = np.frombuffer(data, dtype, len(array), array.offset * dtype.itemsize)
     if array.null_count:
-        array = array.fill_null(pa.scalar(0).cast(array.type))
-    values: NDArray[Any] = array.to_numpy(zero_copy_only=False)
+        values = np.where(np.asarray(array.is_valid()), values, np.zeros(1, values.dtype))
     return values
 
 

@@ -17,6 +17,7 @@ from streamer.codec.wire_format import (
     TaggedVarints,
     WireType,
     fixed_width_column,
+    join,
     ragged,
     tag,
 )
@@ -124,7 +125,7 @@ class DictionaryTextField:
         encoded = None
         if is_small:
             pieces, sizes = self._text.encode(dictionary)
-            encoded = Bytes(pc.binary_join_element_wise(*pieces, b""), sizes)
+            encoded = Bytes(join(pieces), sizes)
         self._last = _Last(dictionary, memory, encoded)
         return encoded
 

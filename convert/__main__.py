@@ -111,11 +111,17 @@ def main(
     """
     try:
         settings = Settings()
-    except (ValidationError, UnicodeDecodeError) as error:
+    except ValidationError as error:
         raise click.UsageError(str(error)) from None
+    except UnicodeDecodeError:
+        message = ".env is not UTF-8"
+        raise click.UsageError(message) from None
     if out is None:
         out = settings.data_path if source is None else _beside(source)
-    if if_present and not (source or settings.pkl_path).exists():
+    if not out.name:
+        message = "the output (-o, DATA_PATH) has no name"
+        raise click.UsageError(message)
+    if if_present and _is_missing(source or settings.pkl_path):
         click.echo(f"no {source or settings.pkl_path}; {out} stays as it is")
         return
     options = Options(
@@ -136,6 +142,16 @@ def main(
         click.echo(f"{out} is up to date (--force writes it anyway)")
     else:
         print_report(report, out)
+
+
+def _is_missing(path: Path) -> bool:
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:  # the conversion says what is wrong with it
+        return False
+    return False
 
 
 def _beside(source: Path) -> Path:

@@ -20,7 +20,7 @@ from convert.id_text import format_ids
 from convert.ids import IdMode, Ids, generated_ids, kept_ids
 from convert.order import repeated_rows, sorted_order
 from convert.problems import Problems
-from convert.rejects import rejects_path, write_rejects
+from convert.rejects import rejects_path, writing_rejects
 from convert.report import ColumnMemory, Phases, Report, source_bytes
 from convert.schema import FORMAT_VERSION, TEXT_FIELDS, DatasetInfo
 from convert.source import Source, read_source
@@ -64,9 +64,7 @@ def convert(options: Options, phases: Phases) -> Report | None:
     Raises ConvertError, always before `options.out` is touched.
     """
     status = _status(options.source)
-    if options.out.exists() and options.out.samefile(options.source):
-        message = f"{options.out} is the source itself; say another output with -o"
-        raise OutputError(message)
+    _refuse_source_as_output(options)
     remove_leftovers(options.out)
     remove_leftovers(rejects_path(options.out))
     digest = _digest(options.source, status.st_size, phases)
@@ -115,8 +113,10 @@ def convert(options: Options, phases: Phases) -> Report | None:
     )
     dictionaries = {name: column.values.dictionary_encode() for name, column in text.items()}
     columns = Columns(ids.values, years.values, dictionaries, vectors.matrix)
-    with phases.phase("write", len(order)) as advance:
-        write_rejects(options.out, source, problems)
+    with (
+        phases.phase("write", len(order)) as advance,
+        writing_rejects(options.out, source, problems),
+    ):
         write_dataset(options.out, info, columns, order, advance)
     return Report(
         info=info,
@@ -150,6 +150,17 @@ def _wanted_columns(options: Options) -> Mapping[str, str]:
         # --ids keep makes the id column a required one.
         return {"id": "id", **options.columns} if options.ids else options.columns
     return options.columns
+
+
+def _refuse_source_as_output(options: Options) -> None:
+    try:
+        is_source = options.out.exists() and options.out.samefile(options.source)
+    except OSError as error:
+        message = f"{options.out}: {error.strerror or error}"
+        raise OutputError(message) from None
+    if is_source:
+        message = f"{options.out} is the source itself; say another output with -o"
+        raise OutputError(message)
 
 
 def _status(path: Path) -> stat_result:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import math
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from convert.errors import OutputError
 from convert.validation import python_values
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from convert.problems import Problems
@@ -29,16 +31,19 @@ def rejects_path(out: Path) -> Path:
     return out.with_name(f"{out.name}.rejected.jsonl")
 
 
-def write_rejects(out: Path, source: Source, problems: Problems) -> None:
-    """Write each row with a problem beside `out`; with no problem, remove an older file.
+@contextlib.contextmanager
+def writing_rejects(out: Path, source: Source, problems: Problems) -> Iterator[None]:
+    """Write each row with a problem beside `out`, where it takes an older file's place.
 
-    A line: {"row": its number in the source, "problems": [{"field", "reason"}], "values":
-    every column of the source by name}. What JSON can't say becomes text: NaN, infinities,
-    dates; bytes become base 64.
+    That happens when the body of the `with` has succeeded; where there is no problem, the
+    older file is removed then. A line: {"row": its number in the source, "problems":
+    [{"field", "reason"}], "values": every column of the source by name}. What JSON can't
+    say becomes text: NaN, infinities, dates; bytes become base 64.
     """
     path = rejects_path(out)
     by_row = problems.by_row()
     if not by_row:
+        yield
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
@@ -53,6 +58,7 @@ def write_rejects(out: Path, source: Source, problems: Problems) -> None:
                 "values": {str(name): _jsonable(v) for name, v in source.row(row).items()},
             }
             file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
+        yield
 
 
 def _jsonable(value: Any, depth: int = 0) -> Any:  # noqa: ANN401, C901 - a table of cases

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # Columns, not rows: more labels than that are not made.
 _MAX_LABELS = 100_000
 _MAX_ARROW_LENGTH = 1 << 40
-_DATETIME_UNITS = frozenset({"Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns"})
+_DATETIME_UNITS = frozenset({"Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns", "generic"})
 
 
 class Inert:
@@ -130,7 +130,8 @@ class Dtype:
             if unit not in _DATETIME_UNITS:
                 message = f"datetime unit {unit!r}"
                 raise UnpicklingError(message)
-            self.numpy = np.dtype(f"{self.numpy.kind}8[{unit}]")
+            unit = "" if unit == "generic" else f"[{unit}]"  # generic: NaT of no unit
+            self.numpy = np.dtype(f"{self.numpy.kind}8{unit}")
         elif self.numpy.kind == "U":  # its length is part of the state
             self.numpy = np.dtype(f"U{state[5] // 4}")
         elif self.numpy.kind == "S":

@@ -147,7 +147,10 @@ def main() -> None:
     if options.rows < 0 or options.dim < 1:
         parser.error("--rows must be at least 0 and --dim at least 1")
 
-    settings = Settings()
+    try:
+        settings = Settings()
+    except ValueError as error:  # a wrong value, or a file that isn't UTF-8
+        parser.error(f".env or environment: {error}")
     out: Path = options.out or settings.pkl_path
     if options.if_needed and (out.exists() or settings.data_path.exists()):
         return

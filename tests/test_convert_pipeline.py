@@ -811,3 +811,25 @@ def test_a_conversion_holds_the_source_and_one_copy_of_the_vectors(
 
     assert held + copy <= peak < held + copy + block + pointers
     assert pool.bytes_allocated() - arrow < 0.1 * copy
+
+
+def test_rejected_rows_stay_if_the_dataset_cannot_be_written(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rejects file belongs to the dataset beside it: both are replaced, or neither."""
+    p.write_pickle(source, _some_invalid())
+    _converted(source, skip_invalid=True)
+    rejects = rejects_path(p.arrow_path(source))
+    before = rejects.read_bytes()
+
+    def refuse(*_arguments: object) -> None:
+        message = "no space left"
+        raise OutputError(message)
+
+    monkeypatch.setattr(pipeline, "write_dataset", refuse)
+    for records in (p.make_records(), [{**r, "exp_years": "x"} for r in _some_invalid()[:1]] * 2):
+        p.write_pickle(source, records)
+        with pytest.raises(ConvertError):
+            p.convert_file(source, skip_invalid=True)
+
+    assert before == rejects.read_bytes()

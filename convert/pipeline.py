@@ -133,8 +133,11 @@ def convert(options: Options, phases: Phases) -> Report | None:
 
 
 def _read(options: Options, before: stat_result, phases: Phases) -> Source:
+    # --ids keep makes the id column a required one.
+    required = {"id": "id"} if options.ids is IdMode.KEEP else {}
+    columns = {**required, **options.columns}
     with phases.phase("read", before.st_size) as advance:
-        source = read_source(options.source, _wanted_columns(options), advance)
+        source = read_source(options.source, columns, advance)
     after = _status(options.source)
     if (after.st_mtime_ns, after.st_size) != (before.st_mtime_ns, before.st_size):
         message = f"{options.source} changed while it was read; run again"
@@ -143,13 +146,6 @@ def _read(options: Options, before: stat_result, phases: Phases) -> Source:
         message = f"{options.source} has no rows"
         raise UnreadableSourceError(message)
     return source
-
-
-def _wanted_columns(options: Options) -> Mapping[str, str]:
-    if options.ids in (None, IdMode.KEEP):
-        # --ids keep makes the id column a required one.
-        return {"id": "id", **options.columns} if options.ids else options.columns
-    return options.columns
 
 
 def _refuse_source_as_output(options: Options) -> None:

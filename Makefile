@@ -1,11 +1,12 @@
 # make run    venv, install, sample data if there is no pickle, convert, serve on 50051
 # make test   venv, install, all tests
+# make interop  other people's gRPC clients; interop/install.sh first; INTEROP_ROWS=5000 for less
 # make bench  the benchmarks, full size; BENCH_OPTIONS=--quick for a small one
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run convert test bench lint format proto lock clean
+.PHONY: run convert test bench interop lint format proto lock clean
 
 run: convert
 	$(BIN)/python -m streamer serve
@@ -21,6 +22,10 @@ test: $(VENV)/dev.installed
 bench: $(VENV)/dev.installed
 	$(BIN)/python -m pytest benchmarks $(BENCH_OPTIONS)
 
+# Needs what interop/install.sh installs; clients whose tools are missing are skipped.
+interop: $(VENV)/dev.installed
+	$(BIN)/python -m pytest interop
+
 lint: $(VENV)/dev.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -33,6 +38,7 @@ format: $(VENV)/dev.installed
 # Generated code is committed; tests/test_proto.py proves it fresh.
 proto: $(VENV)/dev.installed
 	$(BIN)/python -m proto.generate .
+	$(BIN)/python -m tests.grpc_testing.generate .
 
 # Writes the versions that fresh installs get.
 lock: $(VENV)/dev.installed

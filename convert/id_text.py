@@ -12,6 +12,7 @@ For both, the order of the texts is the unsigned order of the bytes.
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -24,19 +25,16 @@ UUID_CHARS = 36
 ULID_CHARS = 26
 
 _HYPHENS = slice(8, 24, 5)  # 8, 13, 18, 23
-# (columns of the text, columns of the 32 hex digits) between the hyphens.
-_GROUPS = (
-    (slice(0, 8), slice(0, 8)),
-    (slice(9, 13), slice(8, 12)),
-    (slice(14, 18), slice(12, 16)),
-    (slice(19, 23), slice(16, 20)),
-    (slice(24, 36), slice(20, 32)),
-)
+# Where the hex digits of a UUID stand in its text, and where without the hyphens, in pieces
+# that NumPy moves as one number each: (bytes, place in the text, place in the digits).
+_PIECES = ((8, 0, 0), (4, 9, 8), (4, 14, 12), (4, 19, 16), (8, 24, 20), (4, 32, 28))
 _CROCKFORD = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _INVALID = 0xFF
 
-# Both ASCII digits of a byte as one 16-bit value, so that one lookup makes two characters.
-_HEX_PAIRS = np.frombuffer("".join(f"{i:02x}" for i in range(256)).encode(), np.uint16)
+# The ASCII digits of two bytes as one 32-bit value, so that one lookup makes four characters.
+_HEX_DIGITS = np.frombuffer(
+    b"".join(value.to_bytes(2, sys.byteorder).hex().encode() for value in range(1 << 16)), np.uint32
+)
 _CROCKFORD_DIGITS = np.frombuffer(_CROCKFORD, np.uint8)
 
 
@@ -88,9 +86,12 @@ def parse_ids(kind: IdKind, text: NDArray[np.uint8]) -> tuple[NDArray[np.uint8],
 
 
 def _write_uuid_text(ids: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
-    digits = _HEX_PAIRS.take(ids).view(np.uint8)
-    for in_text, in_digits in _GROUPS:
-        out[:, in_text] = digits[:, in_digits]
+    digits = _HEX_DIGITS.take(np.ascontiguousarray(ids).view(np.uint16)).view(np.uint8)
+    for size, in_text, in_digits in _PIECES:
+        kind = f"u{size}"
+        out[:, in_text : in_text + size].view(kind)[:] = digits[
+            :, in_digits : in_digits + size
+        ].view(kind)
     out[:, _HYPHENS] = ord("-")
 
 
@@ -98,8 +99,8 @@ def _parse_uuid_text(
     text: NDArray[np.uint8],
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     digits = np.empty((len(text), 32), np.uint8)
-    for in_text, in_digits in _GROUPS:
-        digits[:, in_digits] = text[:, in_text]
+    for size, in_text, in_digits in _PIECES:
+        digits[:, in_digits : in_digits + size] = text[:, in_text : in_text + size]
     values = _HEX_VALUES[digits]
     canonical = (values != _INVALID).all(axis=1)
     canonical &= (text[:, _HYPHENS] == ord("-")).all(axis=1)

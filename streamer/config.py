@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, ByteSize, Field, ValidationError
+from pydantic import BeforeValidator, ByteSize, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from streamer.chunking import MAX_CHUNK_ROWS
@@ -32,6 +32,11 @@ class LogLevel(StrEnum):
     ERROR = "ERROR"
 
 
+class Engine(StrEnum):
+    WIRE = "wire"
+    GRPCIO = "grpcio"
+
+
 class Settings(BaseSettings):
     """Every setting, under its variable's name in lower case; README.md explains them."""
 
@@ -43,6 +48,21 @@ class Settings(BaseSettings):
     data_path: Path = Path("data/processed_recruitment_data.arrow")
     chunk_size: Annotated[int, Field(ge=1, le=MAX_CHUNK_ROWS)] | Literal["auto"] = 300
     max_message_size: Annotated[ByteSize, Field(ge=1024, le=2**31 - 1)] = ByteSize(16 << 20)
+    engine: Engine = Engine.WIRE
+    # Encoded heads of rows that are kept for the next stream; 0 keeps none.
+    head_cache_size: Annotated[ByteSize, Field(ge=0)] = ByteSize(32 << 20)
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    # Clients must show a certificate of this CA.
+    tls_client_ca: Path | None = None
+    # What peers of the wire engine may ask for; streamer/engines/wire/limits.py has the reasons.
+    max_connections: Annotated[int, Field(ge=1)] = 512
+    max_streams_per_connection: Annotated[int, Field(ge=1, le=2**31 - 1)] = 256
+    max_header_list_size: Annotated[ByteSize, Field(ge=1024, le=1 << 20)] = ByteSize(16 << 10)
+    max_request_size: Annotated[ByteSize, Field(ge=1024, le=2**31 - 1)] = ByteSize(4 << 20)
+    handshake_timeout_seconds: Annotated[float, Field(gt=0)] = 20.0
+    idle_timeout_seconds: Annotated[float, Field(gt=0)] = 900.0
+    stall_timeout_seconds: Annotated[float, Field(gt=0)] = 300.0
     # How long a stop waits for streams that are under way.
     shutdown_grace_seconds: Annotated[float, Field(ge=0)] = 10.0
     # Where `upload` sends to.
@@ -53,6 +73,16 @@ class Settings(BaseSettings):
     )
     log_file: Path | None = None
 
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            message = "TLS_CERT and TLS_KEY belong together"
+            raise ValueError(message)
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            message = "TLS_CLIENT_CA needs TLS_CERT and TLS_KEY"
+            raise ValueError(message)
+        return self
+
 
 def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401
     """Return the settings; what `overrides` has, unless None, goes before the environment."""
@@ -62,6 +92,9 @@ def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401
     except ValidationError as error:
         problems: dict[str, str] = {}
         for e in error.errors():
+            if not e["loc"]:  # about several variables, which its text names
+                problems[""] = str(e["ctx"]["error"])
+                continue
             variable = str(e["loc"][0]).upper()
             said = problems.get(variable, f"{variable} is {e['input']!r}")
             problems[variable] = f"{said}: {e['msg']}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from proto import embedding_stream_pb2 as pb
 from streamer.codec.encode import ChunkEncoder, RowEncoder
 from streamer.errors import DatasetNotFoundError, InvalidDatasetError
+from streamer.kept_heads import KeptHeads
 from streamer.store import EmbeddingStore
 
 if TYPE_CHECKING:
@@ -20,11 +21,12 @@ _log = logging.getLogger(__name__)
 
 
 class OpenDataset(NamedTuple):
-    """A store, and the encoders compiled for its schema."""
+    """A store, the encoders compiled for its schema, and what they made that is kept."""
 
     store: EmbeddingStore
     rows: RowEncoder
     chunks: ChunkEncoder
+    heads: KeptHeads
 
 
 class Dataset:
@@ -34,8 +36,9 @@ class Dataset:
     threads.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, kept_head_bytes: int = 32 << 20) -> None:
         self.path = path
+        self._kept_head_bytes = kept_head_bytes
         self._lock = threading.Lock()
         self._open: tuple[tuple[int, ...], OpenDataset] | None = None
 
@@ -46,7 +49,7 @@ class Dataset:
             if self._open is not None and self._open[0] == identity:
                 return self._open[1]
             self._open = None  # a file that is gone or damaged must not go on being served
-            opened = _open(self.path)
+            opened = _open(self.path, self._kept_head_bytes)
             self._open = identity, opened
             info = opened.store.info
             _log.info(
@@ -69,8 +72,8 @@ class Dataset:
         return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
 
 
-def _open(path: Path) -> OpenDataset:
+def _open(path: Path, kept_head_bytes: int) -> OpenDataset:
     store = EmbeddingStore.open(path)
     row, chunk = (cast("Descriptor", m.DESCRIPTOR) for m in (pb.Embedding, pb.RowChunk))
     rows = RowEncoder(row, store.schema, store.info.id_kind)
-    return OpenDataset(store, rows, ChunkEncoder(chunk, rows))
+    return OpenDataset(store, rows, ChunkEncoder(chunk, rows), KeptHeads(kept_head_bytes))

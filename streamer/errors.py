@@ -15,14 +15,25 @@ _MAX_QUOTED_CHARS = 60
 
 
 class Status(IntEnum):
-    """The gRPC status codes in use here (https://grpc.io/docs/guides/status-codes/)."""
+    """The gRPC status codes (https://grpc.io/docs/guides/status-codes/)."""
 
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
     INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
     NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
     RESOURCE_EXHAUSTED = 8
     FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
     INTERNAL = 13
+    UNAVAILABLE = 14
     DATA_LOSS = 15
+    UNAUTHENTICATED = 16
 
 
 class StreamerError(Exception):

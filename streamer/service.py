@@ -11,18 +11,16 @@ import logging
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 from google.protobuf.message import DecodeError
 
 from proto import embedding_stream_pb2 as pb
+from streamer.blocks import Blocks
 from streamer.checkpoint import parse_checkpoint
-from streamer.chunking import MAX_CHUNK_ROWS, chunk_starts, pieces, regrouped
-from streamer.codec.frames import PREFIX_BYTES
+from streamer.chunking import MAX_CHUNK_ROWS
 from streamer.errors import (
     CheckpointNotFoundError,
     InvalidRequestError,
-    RowTooLargeError,
     StreamerError,
     quoted,
 )
@@ -30,17 +28,12 @@ from streamer.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
 
-    from streamer.codec.encode import ChunkEncoder, RowEncoder
-    from streamer.codec.frames import Frames, JoinedFrames
+    from streamer.codec.frames import Frames
     from streamer.dataset import Dataset, OpenDataset
     from streamer.store import RowsAfter
 
 _log = logging.getLogger(__name__)
 
-# Bytes encoded at a time, which is what a stream holds in memory: 650 rows of 1.6 KB.
-# 4 MiB streamed no faster (within noise) and took 30 MB more at four streams; 512 KiB
-# was slower.
-BLOCK_BYTES = 1 << 20
 POLICY_KEY = "checkpoint-policy"
 MUST_EXIST = "must-exist"
 
@@ -49,12 +42,14 @@ class Caller(NamedTuple):
     """Who calls, as far as the service needs to know.
 
     `metadata` holds the request's metadata, keys in lower case. `seconds_left` returns
-    what is left until the call's deadline, None if it has none.
+    what is left until the call's deadline, None if it has none. `takes_gathered`: the
+    engine that carries the call can send GatheredFrames.
     """
 
     peer: str
     metadata: Mapping[str, str]
     seconds_left: Callable[[], float | None]
+    takes_gathered: bool = False
 
 
 class Answer(NamedTuple):
@@ -96,7 +91,7 @@ class EmbeddingService:
     def get_embeddings(self, request: pb.RequestParams, caller: Caller) -> Answer:
         """Answer with one message a row."""
         dataset, rows = self._select(request, caller)
-        frames = self._row_frames(dataset.rows, rows.slices)
+        frames = self._blocks(dataset, caller).of_rows(rows)
         name = f"GetEmbeddings to {caller.peer}"
         _log_start(name, request, rows)
         return Answer(_headers(dataset, rows), self._logged(name, caller, frames))
@@ -105,7 +100,7 @@ class EmbeddingService:
         """Answer with `chunk_size` rows a message."""
         dataset, rows = self._select(request, caller)
         chunk_rows = request.chunk_size or self._chunk_rows(dataset.store.info.dimension)
-        frames = self._chunk_frames(dataset.chunks, rows.slices, chunk_rows)
+        frames = self._blocks(dataset, caller).of_chunks(rows, chunk_rows)
         name = f"StreamEmbedding to {caller.peer} by {chunk_rows}"
         _log_start(name, request, rows)
         return Answer(_headers(dataset, rows), self._logged(name, caller, frames))
@@ -127,44 +122,12 @@ class EmbeddingService:
             raise CheckpointNotFoundError(message)
         return dataset, rows
 
-    def _row_frames(
-        self, encoder: RowEncoder, batches: Iterator[pa.RecordBatch]
-    ) -> Iterator[JoinedFrames]:
-        for batch in batches:
-            sizes = encoder.sizes(batch)
-            fitting = self._fitting_rows(sizes)
-            for start, stop in pieces(sizes[:fitting] + PREFIX_BYTES, BLOCK_BYTES):
-                yield encoder.encode(batch.slice(start, stop - start))
-            self._refuse_row(batch, fitting, sizes)
-
-    def _chunk_frames(
-        self, encoder: ChunkEncoder, batches: Iterator[pa.RecordBatch], chunk_rows: int
-    ) -> Iterator[JoinedFrames]:
-        for batch in regrouped(batches, chunk_rows):
-            sizes = encoder.sizes(batch)
-            fitting = self._fitting_rows(sizes)
-            starts = chunk_starts(sizes[:fitting], chunk_rows, self._max_message_bytes)
-            ends = np.append(starts[1:], fitting)
-            chunk_bytes = np.add.reduceat(sizes, starts) if fitting else starts
-            for first, last in pieces(chunk_bytes, BLOCK_BYTES):
-                start, stop = int(starts[first]), int(ends[last - 1])
-                yield encoder.encode(batch.slice(start, stop - start), starts[first:last] - start)
-            self._refuse_row(batch, fitting, sizes)
-
-    def _fitting_rows(self, sizes: np.ndarray[tuple[int], np.dtype[np.int64]]) -> int:
-        """Return how many rows come before the first that is too large for a message."""
-        too_large = sizes > self._max_message_bytes
-        return int(too_large.argmax()) if too_large.any() else len(sizes)
-
-    def _refuse_row(
-        self, batch: pa.RecordBatch, row: int, sizes: np.ndarray[tuple[int], np.dtype[np.int64]]
-    ) -> None:
-        if row < batch.num_rows:
-            message = (
-                f"row {batch.column('id')[row]} takes {sizes[row]} bytes, more than this "
-                f"server's MAX_MESSAGE_SIZE of {self._max_message_bytes}"
-            )
-            raise RowTooLargeError(message)
+    def _blocks(self, dataset: OpenDataset, caller: Caller) -> Blocks:
+        return Blocks(
+            dataset,
+            max_message_bytes=self._max_message_bytes,
+            gathered=caller.takes_gathered,
+        )
 
     def _logged(
         self, name: str, caller: Caller, frames: Iterator[Frames]
@@ -177,6 +140,7 @@ class EmbeddingService:
             for block in frames:
                 yield block
                 rows += block.rows
+                sent_bytes += block.nbytes
                 sent_bytes += block.nbytes
                 _log.debug(
                     "%s: %d messages, %d rows, %d bytes", name, len(block), block.rows, block.nbytes

@@ -15,16 +15,29 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-class RowsAfter(NamedTuple):
-    """The rows after a checkpoint: how many, and slices of record batches that hold them.
+class BatchRows(NamedTuple):
+    """The rows of a record batch, the `number`th of the file, from `first_row` on."""
 
-    `checkpoint_found`: the checkpoint is a row, or none was given. The slices are views
-    on the mapped file, in order, none of them empty.
+    number: int
+    batch: pa.RecordBatch
+    first_row: int
+
+
+class RowsAfter(NamedTuple):
+    """The rows after a checkpoint: how many, and the record batches that hold them.
+
+    `checkpoint_found`: the checkpoint is a row, or none was given. The batches are views
+    on the mapped file, in order, each with at least one row that is asked for.
     """
 
     rows: int
     checkpoint_found: bool
-    slices: Iterator[pa.RecordBatch]
+    parts: Iterator[BatchRows]
+
+    @property
+    def slices(self) -> Iterator[pa.RecordBatch]:
+        """Only the rows that are asked for; of `parts`, this consumes them."""
+        return (part.batch.slice(part.first_row) for part in self.parts)
 
 
 class EmbeddingStore:
@@ -53,9 +66,9 @@ class EmbeddingStore:
         else:
             position = first_row_after(checkpoint, self._ids)
         skipped = self._first_rows[position.batch] + position.row
-        return RowsAfter(self.info.rows - skipped, position.found, self._slices_from(position))
+        return RowsAfter(self.info.rows - skipped, position.found, self._parts_from(position))
 
-    def _slices_from(self, position: Position) -> Iterator[pa.RecordBatch]:
+    def _parts_from(self, position: Position) -> Iterator[BatchRows]:
         for number in range(position.batch, len(self._batches)):
-            batch = self._batches[number]
-            yield batch.slice(position.row) if number == position.batch else batch
+            first_row = position.row if number == position.batch else 0
+            yield BatchRows(number, self._batches[number], first_row)

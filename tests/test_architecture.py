@@ -29,10 +29,17 @@ _MAY_IMPORT: dict[str, set[str]] = {
     "streamer.verify": {
         "convert.id_text", "streamer.dataset_file", "streamer.store", "streamer.errors",
     },
-    "streamer.dataset": {"streamer.store", "streamer.codec", "streamer.errors", "proto"},
+    "streamer.kept_heads": {"streamer.codec"},
+    "streamer.dataset": {
+        "streamer.store", "streamer.codec", "streamer.kept_heads", "streamer.errors", "proto",
+    },
+    "streamer.blocks": {
+        "streamer.dataset", "streamer.store", "streamer.codec", "streamer.chunking",
+        "streamer.errors",
+    },
     "streamer.service": {
         "streamer.dataset", "streamer.store", "streamer.codec", "streamer.checkpoint",
-        "streamer.chunking", "streamer.errors", "proto",
+        "streamer.chunking", "streamer.blocks", "streamer.errors", "proto",
     },
     "streamer.engines": {"streamer.service", "streamer.codec", "streamer.errors", "proto"},
     "streamer.config": {"streamer.chunking", "streamer.errors"},
@@ -43,7 +50,14 @@ _MAY_IMPORT: dict[str, set[str]] = {
 # Parts that are pure: no network, no files, no clocks, no logging.
 _PURE = (
     "streamer.codec", "streamer.checkpoint", "streamer.chunking", "streamer.errors",
-    "streamer.buffers", "convert.id_text", "convert.ids", "convert.order",
+    "streamer.buffers", "convert.id_text", "convert.ids", "convert.order", "streamer.blocks",
+    *(
+        f"streamer.engines.wire.{name}"
+        for name in (
+            "connection", "data_frames", "events", "h2_state", "limits", "messages",
+            "metadata", "meter", "request",
+        )
+    ),
 )  # fmt: skip
 _IMPURE_IMPORTS = {
     "grpc", "logging", "time", "datetime", "os", "pathlib", "socket", "asyncio", "random",

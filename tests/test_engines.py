@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -25,20 +26,29 @@ from proto import embedding_stream_pb2 as pb
 from proto import embedding_stream_pb2_grpc as pb_grpc
 from streamer.codec.frames import JoinedFrames, prefixes
 from streamer.dataset import Dataset
-from streamer.engines.grpcio import AddressError, GrpcioServer, Keepalive
+from streamer.engines.grpcio import _options
+from streamer.engines.hosting import AddressError
+from streamer.engines.keepalive import Keepalive
 from streamer.service import Answer, Caller, EmbeddingService
 from tests.datasets import FINGERPRINT, id_texts, write_dataset
+from tests.engines import ENGINES, STARTERS
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from pathlib import Path
 
+    from streamer.engines.hosting import RunningEngine
+
 _MIB = 1 << 20
 
 
-def _start(service: Any, **options: Any) -> GrpcioServer:
-    settings = {"max_workers": 4, "max_message_bytes": 16 * _MIB, **options}
-    return GrpcioServer(service, host="127.0.0.1", port=0, **settings)
+Start = Callable[..., Any]
+
+
+@pytest.fixture(params=ENGINES)
+def start(request: pytest.FixtureRequest) -> Start:
+    """Return what starts a server of either engine; the test stops it."""
+    return STARTERS[request.param]
 
 
 @pytest.fixture
@@ -52,15 +62,15 @@ def batch(path: Path) -> pa.RecordBatch:
 
 
 @pytest.fixture
-def server(path: Path) -> Iterator[GrpcioServer]:
+def server(start: Start, path: Path) -> Iterator[RunningEngine]:
     service = EmbeddingService(Dataset(path), chunk_rows=lambda _: 8, max_message_bytes=16 * _MIB)
-    server = _start(service)
+    server = start(service)
     yield server
     server.stop(0)
 
 
 @pytest.fixture
-def channel(server: GrpcioServer) -> Iterator[grpc.Channel]:
+def channel(server: RunningEngine) -> Iterator[grpc.Channel]:
     with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         yield channel
 
@@ -144,10 +154,10 @@ class _FailingService:
     ],
 )
 def test_unforeseen_errors_keep_their_details_in_the_log(
-    error: Exception, code: str, caplog: pytest.LogCaptureFixture
+    start: Start, error: Exception, code: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The peer gets a generic text, the log the traceback."""
-    server = _start(_FailingService(error))
+    server = start(_FailingService(error))
     with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         stub = pb_grpc.EmbeddingStreamServiceStub(channel)
         with pytest.raises(grpc.RpcError) as refusal:
@@ -184,9 +194,9 @@ class _EndlessService:
 
 
 @pytest.fixture
-def endless() -> Iterator[tuple[_EndlessService, GrpcioServer]]:
+def endless(start: Start) -> Iterator[tuple[_EndlessService, RunningEngine]]:
     service = _EndlessService()
-    server = _start(service, max_workers=1)
+    server = start(service, max_workers=1)
     yield service, server
     server.stop(0)
 
@@ -197,7 +207,7 @@ def _raw_stream(channel: Any) -> Any:
 
 
 def test_cancelled_client_frees_its_thread_at_once(
-    endless: tuple[_EndlessService, GrpcioServer],
+    endless: tuple[_EndlessService, RunningEngine],
 ) -> None:
     """With one worker, the call after a cancelled one is served."""
     service, server = endless
@@ -220,7 +230,7 @@ sys.stdin.read()
 
 
 def test_vanished_client_frees_its_thread_at_once(
-    endless: tuple[_EndlessService, GrpcioServer],
+    endless: tuple[_EndlessService, RunningEngine],
 ) -> None:
     """A client process that is killed in mid-stream doesn't hold its worker."""
     service, server = endless
@@ -237,7 +247,7 @@ def test_vanished_client_frees_its_thread_at_once(
         assert service.closed.wait(5)
 
 
-def test_slow_client_holds_few_blocks(endless: tuple[_EndlessService, GrpcioServer]) -> None:
+def test_slow_client_holds_few_blocks(endless: tuple[_EndlessService, RunningEngine]) -> None:
     """A client that doesn't read stops the encoder, instead of filling memory."""
     service, server = endless
     with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
@@ -252,7 +262,7 @@ def test_slow_client_holds_few_blocks(endless: tuple[_EndlessService, GrpcioServ
 
 
 def test_health_answers_while_every_worker_streams(
-    endless: tuple[_EndlessService, GrpcioServer],
+    endless: tuple[_EndlessService, RunningEngine],
 ) -> None:
     """A load balancer doesn't take a busy server for a dead one."""
     _, server = endless
@@ -278,32 +288,26 @@ def test_reflection_lists_the_service(channel: grpc.Channel) -> None:
     assert {"embedding.EmbeddingStreamService", "grpc.health.v1.Health"} <= names
 
 
-def test_taken_port_is_a_clear_error(server: GrpcioServer) -> None:
+def test_taken_port_is_a_clear_error(start: Start, server: RunningEngine) -> None:
     """A second server doesn't share the port unnoticed."""
     with pytest.raises(AddressError, match=rf":{server.port}: the port is in use.*--port"):
-        GrpcioServer(
-            _EndlessService(),  # type: ignore[arg-type]
-            host="127.0.0.1", port=server.port, max_workers=1, max_message_bytes=_MIB,
-        )  # fmt: skip
+        start(_EndlessService(), port=server.port)
 
 
-def test_unknown_host_is_a_clear_error() -> None:
+def test_unknown_host_is_a_clear_error(start: Start) -> None:
     """An address that isn't this machine's is named with the system's reason."""
     with pytest.raises(AddressError, match=r"192\.0\.2\.1"):
-        GrpcioServer(
-            _EndlessService(),  # type: ignore[arg-type]
-            host="192.0.2.1", port=0, max_workers=1, max_message_bytes=_MIB,
-        )  # fmt: skip
+        start(_EndlessService(), host="192.0.2.1")
 
 
 def test_stop_lets_streams_end_and_takes_no_new_ones(
-    path: Path, caplog: pytest.LogCaptureFixture
+    start: Start, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Draining: the stream under way is complete, a new call is refused."""
     caplog.set_level(logging.INFO)
     write_dataset(path, rows=20_000, dimension=100)
     service = EmbeddingService(Dataset(path), chunk_rows=lambda _: 8, max_message_bytes=16 * _MIB)
-    server = _start(service)
+    server = start(service)
     with (
         grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel,
         grpc.insecure_channel(f"127.0.0.1:{server.port}", [("new", 1)]) as other,
@@ -329,7 +333,7 @@ def test_stop_lets_streams_end_and_takes_no_new_ones(
 
 
 def test_stop_ends_streams_that_take_too_long(
-    endless: tuple[_EndlessService, GrpcioServer],
+    endless: tuple[_EndlessService, RunningEngine],
 ) -> None:
     """After the grace a stream is cut off, so that a stop always ends."""
     service, server = endless
@@ -368,11 +372,12 @@ def _ping(port: int, interval: float, count: int) -> bool:
 
 @pytest.mark.parametrize(("interval", "expected"), [(0.5, False), (0.02, True)])
 def test_pings_get_no_goaway_unless_they_come_too_often(
+    start: Start,
     interval: float,
     expected: bool,  # noqa: FBT001
 ) -> None:
     """The rule for 10 s, at a twentieth of its scale: on time is fine, a flood is not."""
-    server = _start(_EndlessService(), keepalive=Keepalive(30, 10, 0.5))
+    server = start(_EndlessService(), keepalive=Keepalive(30, 10, 0.5))
 
     told_to_go = _ping(server.port, interval, 8)
 
@@ -382,7 +387,7 @@ def test_pings_get_no_goaway_unless_they_come_too_often(
 
 def test_keepalive_options_are_the_documented_ones() -> None:
     """Keepalive after 30 s, given up after 10 s, pings allowed every 10 s without a stream."""
-    options = dict(Keepalive().options())
+    options = dict(_options(Keepalive()))
 
     assert 30_000 == options["grpc.keepalive_time_ms"]
     assert 10_000 == options["grpc.keepalive_timeout_ms"]
@@ -390,12 +395,12 @@ def test_keepalive_options_are_the_documented_ones() -> None:
     assert 9_000 <= options["grpc.http2.min_ping_interval_without_data_ms"] <= 10_000
 
 
-def test_large_messages_pass(tmp_path: Path) -> None:
+def test_large_messages_pass(start: Start, tmp_path: Path) -> None:
     """Chunks of up to MAX_MESSAGE_SIZE are sent whole."""
     path = tmp_path / "large.arrow"
     write_dataset(path, rows=3000, dimension=1000)
     service = EmbeddingService(Dataset(path), chunk_rows=lambda _: 8, max_message_bytes=8 * _MIB)
-    server = _start(service, max_message_bytes=8 * _MIB)
+    server = start(service, max_message_bytes=8 * _MIB)
     options = [("grpc.max_receive_message_length", 8 * _MIB)]
     with grpc.insecure_channel(f"127.0.0.1:{server.port}", options) as channel:
         stub = pb_grpc.EmbeddingStreamServiceStub(channel)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ulid import ULID
 
 from proto import embedding_stream_pb2 as pb
-from streamer import service as service_module
+from streamer import blocks as blocks_module
 from streamer.dataset import Dataset
 from streamer.errors import (
     CheckpointNotFoundError,
@@ -338,7 +338,7 @@ def test_blocks_are_encoded_as_they_are_asked_for(
     path: Path, batch: pa.RecordBatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stream holds one block, however many rows are left."""
-    monkeypatch.setattr(service_module, "BLOCK_BYTES", 300)
+    monkeypatch.setattr(blocks_module, "BLOCK_BYTES", 300)
     answer = _service(path).get_embeddings(_request(), _caller())
 
     blocks = list(answer.frames)

@@ -34,11 +34,12 @@ from streamer.codec.fields import (
     match_fields,
     repeated_row_field,
 )
-from streamer.codec.frames import PREFIX_BYTES, JoinedFrames, prefixes
+from streamer.codec.frames import PREFIX_BYTES, GatheredFrames, JoinedFrames, prefixes
 from streamer.codec.wire_format import (
     Encoded,
     TaggedVarints,
     WireType,
+    data_and_offsets,
     fixed_width_column,
     join,
     ragged,
@@ -66,6 +67,9 @@ class RowEncoder:
             for pair in match_fields(descriptor, schema)
         ]
         self.descriptor = descriptor
+        last = self._fields[-1][1] if self._fields else None
+        # Bytes of each row that `gather` leaves where they are.
+        self.tail_bytes = last.width if isinstance(last, FixedSizeListField) else 0
 
     def sizes(self, batch: pa.RecordBatch) -> NDArray[np.int64]:
         """Return the bytes of each row's message, without prefix: int64 (rows,)."""
@@ -78,10 +82,17 @@ class RowEncoder:
         """Encode every row of `batch` as a length-prefixed message of its own."""
         pieces, sizes = self.columns(batch)
         check_total(sizes + PREFIX_BYTES)
-        prefix = prefixes(sizes)
-        heads = [fixed_width_column(pa.py_buffer(prefix), len(prefix), PREFIX_BYTES)]
-        joined = _Joined(join([*heads, *pieces]))
-        return JoinedFrames(joined.data, joined.offsets, batch.num_rows)
+        data, offsets = data_and_offsets(join([_prefix_column(sizes), *pieces]))
+        return JoinedFrames(data, offsets, batch.num_rows)
+
+    def gather(self, batch: pa.RecordBatch) -> GatheredFrames:
+        """Encode as `encode` does, but for the vectors, which stay where they are.
+
+        Only for a message whose last field is one of fixed-size lists (`tail_bytes` > 0).
+        """
+        pieces, sizes = self.columns(batch)
+        rows = np.arange(batch.num_rows + 1)
+        return _gathered([_prefix_column(sizes), *pieces], self.tail_bytes, rows)
 
     def columns(self, batch: pa.RecordBatch) -> Encoded:
         """Return the columns whose row-by-row concatenation is each row's message.
@@ -101,6 +112,7 @@ class ChunkEncoder:
     def __init__(self, chunk: Descriptor, rows: RowEncoder) -> None:
         field = repeated_row_field(chunk, rows.descriptor)
         self._rows = rows
+        self.tail_bytes = rows.tail_bytes
         self._header = TaggedVarints(tag(field.number, WireType.LEN), omit_zero=False)
 
     def sizes(self, batch: pa.RecordBatch) -> NDArray[np.int64]:
@@ -110,6 +122,19 @@ class ChunkEncoder:
 
     def encode(self, batch: pa.RecordBatch, starts: NDArray[np.int64]) -> JoinedFrames:
         """Encode `batch` as chunks that begin at the rows `starts`, ascending from 0."""
+        pieces, sizes = self._columns(batch, starts)
+        check_total(sizes)
+        data, offsets = data_and_offsets(join(pieces))
+        return JoinedFrames(data, offsets[np.append(starts, batch.num_rows)], batch.num_rows)
+
+    def gather(self, batch: pa.RecordBatch, starts: NDArray[np.int64]) -> GatheredFrames:
+        """Encode as `encode` does, but for the vectors; see RowEncoder.gather."""
+        pieces, _ = self._columns(batch, starts)
+        first_rows = np.append(starts, batch.num_rows)
+        return _gathered(pieces, self.tail_bytes, first_rows)
+
+    def _columns(self, batch: pa.RecordBatch, starts: NDArray[np.int64]) -> Encoded:
+        """Return the columns whose row-by-row concatenation is the chunks, prefixes included."""
         pieces, row_sizes = self._rows.columns(batch)
         headers, header_sizes = self._header.encode(row_sizes.view(np.uint64))
         sizes = row_sizes + header_sizes
@@ -118,19 +143,20 @@ class ChunkEncoder:
         prefix[starts] = prefixes(chunk_sizes)
         prefix_sizes = np.zeros(batch.num_rows, np.int64)
         prefix_sizes[starts] = PREFIX_BYTES
-        check_total(sizes + prefix_sizes)
-        joined = _Joined(join([ragged(prefix, prefix_sizes).column, headers, *pieces]))
-        ends = joined.offsets[np.append(starts, batch.num_rows)]
-        return JoinedFrames(joined.data, ends, batch.num_rows)
+        columns = [ragged(prefix, prefix_sizes).column, headers, *pieces]
+        return Encoded(columns, sizes + prefix_sizes)
 
 
-class _Joined:
-    """A binary array taken apart: its data and its offsets, int32 (n + 1,)."""
+def _prefix_column(sizes: NDArray[np.int64]) -> pa.Array:
+    return fixed_width_column(pa.py_buffer(prefixes(sizes)), len(sizes), PREFIX_BYTES)
 
-    def __init__(self, array: pa.Array) -> None:
-        _, offsets, data = array.buffers()
-        self.data = data if data is not None else pa.py_buffer(b"")
-        self.offsets = np.frombuffer(offsets, np.int32, len(array) + 1, 4 * array.offset)
+
+def _gathered(
+    pieces: list[pa.Array | pa.Scalar], tail_bytes: int, first_rows: NDArray[np.integer]
+) -> GatheredFrames:
+    *heads, tails = pieces
+    data, offsets = data_and_offsets(join(heads))
+    return GatheredFrames(data, offsets, tails.buffers()[2], tail_bytes, first_rows)
 
 
 def _field_encoder(pair: FieldPair, id_kind: IdKind) -> FieldEncoder:

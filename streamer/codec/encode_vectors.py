@@ -34,7 +34,7 @@ class FixedSizeListField:
         varints = TaggedVarints(tag(pair.field.number, WireType.LEN), omit_zero=True)
         self._header = varints.encode(np.array([width], np.uint64)).column[0]
         self._size = width + len(self._header.as_py())
-        self._width = width
+        self.width = width
 
     def sizes(self, array: pa.Array) -> NDArray[np.int64]:
         return np.full(len(array), self._size, np.int64)
@@ -43,7 +43,7 @@ class FixedSizeListField:
         sizes = self.sizes(array)
         check_total(sizes)
         data = _float_bytes(self._pair, array)
-        return Encoded([self._header, fixed_width_column(data, len(array), self._width)], sizes)
+        return Encoded([self._header, fixed_width_column(data, len(array), self.width)], sizes)
 
 
 class ListField:

@@ -139,6 +139,15 @@ def join(columns: list[pa.Array | pa.Scalar]) -> pa.Array:
     return pc.call_function("binary_join_element_wise", [*columns, _NO_SEPARATOR], _JOIN_OPTIONS)
 
 
+def data_and_offsets(column: pa.Array) -> tuple[pa.Buffer, NDArray[np.int32]]:
+    """Take a binary column apart: its data, and its offsets into them, int32 (n + 1,)."""
+    _, offsets, data = column.buffers()
+    return (
+        data if data is not None else pa.py_buffer(b""),
+        np.frombuffer(offsets, np.int32, len(column) + 1, 4 * column.offset),
+    )
+
+
 class TaggedVarints:
     """Encodes a column of integers as one varint field.
 

@@ -12,7 +12,11 @@ import psutil
 
 from streamer.chunking import calculate_optimal_chunk_size
 from streamer.dataset import Dataset
-from streamer.engines.grpcio import GrpcioServer
+from streamer.config import Engine
+from streamer.engines.grpcio import GrpcioEngine
+from streamer.engines.tls import Certificates
+from streamer.engines.wire.engine import WireEngine
+from streamer.engines.wire.limits import Limits
 from streamer.errors import DatasetNotFoundError
 from streamer.service import EmbeddingService
 
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from streamer.config import Settings
+    from streamer.engines.hosting import RunningEngine
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +39,7 @@ def serve(settings: Settings) -> None:
     Raises StreamerError if the dataset file is damaged or the address can't be had. A
     dataset file that isn't there yet is awaited: calls get NOT_FOUND meanwhile.
     """
-    dataset = Dataset(settings.data_path)
+    dataset = Dataset(settings.data_path, kept_head_bytes=settings.head_cache_size)
     try:
         dataset.current()
     except DatasetNotFoundError:
@@ -47,13 +52,7 @@ def serve(settings: Settings) -> None:
         chunk_rows=_chunk_rows(settings),
         max_message_bytes=settings.max_message_size,
     )
-    server = GrpcioServer(
-        service,
-        host=settings.grpc_host,
-        port=settings.grpc_port,
-        max_workers=settings.max_workers,
-        max_message_bytes=settings.max_message_size,
-    )
+    server = _start(service, settings)
     stopping = threading.Event()
 
     def stop(number: int, _frame: object) -> None:
@@ -68,6 +67,37 @@ def serve(settings: Settings) -> None:
     stopping.wait()
     server.stop(settings.shutdown_grace_seconds)
     _log.info("stopped")
+
+
+def _start(service: EmbeddingService, settings: Settings) -> RunningEngine:
+    certificates = None
+    if settings.tls_cert is not None and settings.tls_key is not None:
+        certificates = Certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+    if settings.engine is Engine.GRPCIO:
+        return GrpcioEngine(
+            service,
+            host=settings.grpc_host,
+            port=settings.grpc_port,
+            max_workers=settings.max_workers,
+            max_message_bytes=settings.max_message_size,
+            certificates=certificates,
+        )
+    return WireEngine(
+        service,
+        host=settings.grpc_host,
+        port=settings.grpc_port,
+        max_workers=settings.max_workers,
+        limits=Limits(
+            max_connections=settings.max_connections,
+            max_streams_per_connection=settings.max_streams_per_connection,
+            max_header_list_bytes=settings.max_header_list_size,
+            max_request_bytes=settings.max_request_size,
+            handshake_seconds=settings.handshake_timeout_seconds,
+            idle_seconds=settings.idle_timeout_seconds,
+            stall_seconds=settings.stall_timeout_seconds,
+        ),
+        certificates=certificates,
+    )
 
 
 def _chunk_rows(settings: Settings) -> Callable[[int], int]:

@@ -9,59 +9,51 @@ holds one block of Frames; a cancelled call is closed at its next message.
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
-import socket
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
-from proto import embedding_stream_pb2 as pb
+from streamer.engines.hosting import (
+    SERVICE,
+    AddressError,
+    add_standard_services,
+    format_address,
+    listening_socket,
+    methods_of,
+)
+from streamer.engines.keepalive import Keepalive
 from streamer.errors import StreamerError, answer_for
 from streamer.service import Answer, Caller, parse_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from proto import embedding_stream_pb2 as pb
+    from streamer.engines.tls import Certificates
     from streamer.service import EmbeddingService
 
 _log = logging.getLogger(__name__)
 
-_SERVICE = pb.DESCRIPTOR.services_by_name["EmbeddingStreamService"].full_name
 # Health checks and reflection have threads of their own: they must answer while every
 # worker streams.
 _OTHER_WORKERS = 2
 
 
-class Keepalive(NamedTuple):
-    """When the server looks for vanished clients, and how often clients may ping it."""
-
-    time_seconds: float = 30
-    timeout_seconds: float = 10
-    # Clients that ping every 10 to 30 s get no GOAWAY, also while nothing is streamed.
-    min_ping_interval_seconds: float = 10
-
-    def options(self) -> list[tuple[str, int]]:
-        # C-core compares with its own clock: a ping sent exactly on time may come early.
-        interval_ms = int(self.min_ping_interval_seconds * 1000 * 0.9)
-        return [
-            ("grpc.keepalive_time_ms", int(self.time_seconds * 1000)),
-            ("grpc.keepalive_timeout_ms", int(self.timeout_seconds * 1000)),
-            ("grpc.keepalive_permit_without_calls", 1),
-            ("grpc.http2.min_ping_interval_without_data_ms", interval_ms),
-            ("grpc.http2.min_recv_ping_interval_without_data_ms", interval_ms),
-            ("grpc.http2.max_pings_without_data", 0),
-        ]
+def _options(keepalive: Keepalive) -> list[tuple[str, int]]:
+    interval_ms = int(keepalive.tolerated_ping_seconds * 1000)
+    return [
+        ("grpc.keepalive_time_ms", int(keepalive.time_seconds * 1000)),
+        ("grpc.keepalive_timeout_ms", int(keepalive.timeout_seconds * 1000)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", interval_ms),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", interval_ms),
+        ("grpc.http2.max_pings_without_data", 0),
+    ]
 
 
-class AddressError(StreamerError):
-    """The server can't listen on the address it was given."""
-
-
-class GrpcioServer:
+class GrpcioEngine:
     """A running server; it listens on `port`, `address` is HOST:PORT."""
 
     def __init__(
@@ -73,29 +65,25 @@ class GrpcioServer:
         max_workers: int,
         max_message_bytes: int,
         keepalive: Keepalive = Keepalive(),  # noqa: B008 - immutable
+        certificates: Certificates | None = None,
     ) -> None:
         """Listen and accept calls; AddressError if that can't be had."""
         self._stream_pool = ThreadPoolExecutor(max_workers, thread_name_prefix="stream")
         self._other_pool = ThreadPoolExecutor(_OTHER_WORKERS, thread_name_prefix="other")
-        self._health = health.HealthServicer()
         self._server = grpc.server(
             self._other_pool,
             options=[
                 ("grpc.max_send_message_length", max_message_bytes),
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.so_reuseport", 0),  # a second server must not share the port unnoticed
-                *keepalive.options(),
+                *_options(keepalive),
             ],
         )
         self._server.add_generic_rpc_handlers((_handlers(service, self._stream_pool),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
-        self.port = _bind(self._server, host, port)
-        self.address = _address(host, self.port)
+        self._health = add_standard_services(self._server)
+        self.port = _bind(self._server, host, port, certificates)
+        self.address = format_address(host, self.port)
         self._server.start()
-        for name in ("", _SERVICE):
-            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
     def stop(self, grace_seconds: float) -> None:
         """Accept no more calls, wait for those under way, end those that take longer."""
@@ -105,46 +93,25 @@ class GrpcioServer:
         self._other_pool.shutdown()
 
 
-def _bind(server: grpc.Server, host: str, port: int) -> int:
-    _probe(host, port)
+def _bind(server: grpc.Server, host: str, port: int, certificates: Certificates | None) -> int:
+    # The system says what is wrong with an address, and grpcio doesn't.
+    listening_socket(host, port).close()
+    address = format_address(host, port)
     try:
-        return server.add_insecure_port(_address(host, port))
+        if certificates is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, certificates.grpc_credentials())
     except RuntimeError as error:
-        message = f"can't listen on {_address(host, port)}: {error}"
-        raise AddressError(message) from None
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _probe(host: str, port: int) -> None:
-    """Bind and let go, because the system says what is wrong and grpcio doesn't."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        why = error.strerror or str(error)
-        if error.errno == errno.EADDRINUSE:
-            why = "the port is in use; choose another with --port or GRPC_PORT"
-        message = f"can't listen on {host}:{port}: {why}"
+        message = f"can't listen on {address}: {error}"
         raise AddressError(message) from None
 
 
 def _handlers(service: EmbeddingService, pool: ThreadPoolExecutor) -> grpc.GenericRpcHandler:
-    methods = {
-        "GetEmbeddings": service.get_embeddings,
-        "StreamEmbedding": service.stream_embedding,
-    }
     return grpc.method_handlers_generic_handler(
-        _SERVICE,
+        SERVICE,
         {
             name: grpc.unary_stream_rpc_method_handler(_behaviour(method, pool))
-            for name, method in methods.items()
+            for name, method in methods_of(service).items()
         },
     )
 

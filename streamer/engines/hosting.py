@@ -1,0 +1,87 @@
+"""What both engines have in common: where they listen, and which services they offer."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import TYPE_CHECKING, Protocol
+
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from proto import embedding_stream_pb2 as pb
+from streamer.errors import StreamerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import grpc
+
+    from streamer.service import Answer, Caller, EmbeddingService
+
+SERVICE = pb.DESCRIPTOR.services_by_name["EmbeddingStreamService"].full_name
+
+
+class AddressError(StreamerError):
+    """The server can't listen on the address it was given."""
+
+
+class RunningEngine(Protocol):
+    """A running server; it listens on `port`, `address` is HOST:PORT."""
+
+    port: int
+    address: str
+
+    def stop(self, grace_seconds: float) -> None:
+        """Accept no more calls, wait for those under way, end those that take longer."""
+
+
+def methods_of(
+    service: EmbeddingService,
+) -> dict[str, Callable[[pb.RequestParams, Caller], Answer]]:
+    """Return the methods of EmbeddingStreamService by name."""
+    return {
+        "GetEmbeddings": service.get_embeddings,
+        "StreamEmbedding": service.stream_embedding,
+    }
+
+
+def add_standard_services(server: grpc.Server) -> health.HealthServicer:
+    """Add health and reflection; every service is SERVING until the servicer says otherwise."""
+    servicer = health.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server)
+    for name in ("", SERVICE):
+        servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+    return servicer
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; AddressError says what is wrong and what to do."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            listener.bind(address)
+            listener.listen(socket.SOMAXCONN)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        why = error.strerror or str(error)
+        if error.errno == errno.EADDRINUSE:
+            why = "the port is in use; choose another with --port or GRPC_PORT"
+        message = f"can't listen on {format_address(host, port)}: {why}"
+        raise AddressError(message) from None
+    return listener
+
+
+def format_address(host: str, port: int) -> str:
+    """Return HOST:PORT, with an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,120 @@
+"""Certificates for both engines, read again when their files change.
+
+TlsError, which names the variable, for files that won't do at start. Once running, new
+files that won't do (say, half written) are logged, and the old ones stay in use.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import threading
+from typing import TYPE_CHECKING, NamedTuple
+
+import grpc
+
+from streamer.errors import StreamerError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_log = logging.getLogger(__name__)
+
+
+class TlsError(StreamerError):
+    """TLS_CERT, TLS_KEY or TLS_CLIENT_CA can't be used."""
+
+    exit_code = 2
+
+
+class _Loaded(NamedTuple):
+    """What the files held when they were in the state `identity`."""
+
+    identity: tuple[object, ...]
+    context: ssl.SSLContext
+    grpc_configuration: grpc.ServerCertificateConfiguration
+
+
+class Certificates:
+    """A server's certificate chain and key, PEM, and the CA of its clients, if they need one.
+
+    With `client_ca`, clients must show a certificate that it has signed (mutual TLS). May be
+    shared between threads.
+    """
+
+    def __init__(self, certificate: Path, key: Path, client_ca: Path | None = None) -> None:
+        self._files = {"TLS_CERT": certificate, "TLS_KEY": key}
+        if client_ca is not None:
+            self._files["TLS_CLIENT_CA"] = client_ca
+        self._lock = threading.Lock()
+        self._loaded = self._load()
+        self._rejected: tuple[object, ...] | None = None
+
+    def server_context(self) -> ssl.SSLContext:
+        """Return the context for a connection that is being accepted."""
+        return self._current().context
+
+    def grpc_credentials(self) -> grpc.ServerCredentials:
+        """Return credentials that follow the files."""
+        return grpc.dynamic_ssl_server_credentials(
+            self._loaded.grpc_configuration,
+            lambda: self._current().grpc_configuration,
+            require_client_authentication="TLS_CLIENT_CA" in self._files,
+        )
+
+    def _current(self) -> _Loaded:
+        with self._lock:
+            try:
+                identity = self._identity()
+                if identity not in (self._loaded.identity, self._rejected):
+                    self._rejected = identity
+                    self._loaded = self._load()
+                    _log.info("certificates read again")
+            except TlsError as error:
+                _log.warning("the certificates in use stay: %s", error)
+            return self._loaded
+
+    def _identity(self) -> tuple[object, ...]:
+        identity: list[object] = []
+        for variable, path in self._files.items():
+            try:
+                status = path.stat()
+            except OSError as error:
+                raise _unreadable(variable, path, error) from None
+            identity += [status.st_ino, status.st_mtime_ns, status.st_size]
+        return tuple(identity)
+
+    def _load(self) -> _Loaded:
+        identity = self._identity()
+        contents = {name: _content(name, path) for name, path in self._files.items()}
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.set_alpn_protocols(["h2"])
+        context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 9113 section 9.2
+        context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+        try:
+            context.load_cert_chain(self._files["TLS_CERT"], self._files["TLS_KEY"])
+        except (OSError, ValueError) as error:
+            message = f"TLS_CERT and TLS_KEY are no certificate and its key in PEM: {error}"
+            raise TlsError(message) from None
+        client_ca = contents.get("TLS_CLIENT_CA")
+        if client_ca is not None:
+            context.verify_mode = ssl.CERT_REQUIRED
+            try:
+                context.load_verify_locations(cadata=client_ca.decode("ascii"))
+            except (OSError, ValueError) as error:
+                message = f"TLS_CLIENT_CA is no certificate in PEM: {error}"
+                raise TlsError(message) from None
+        pair = (contents["TLS_KEY"], contents["TLS_CERT"])
+        configuration = grpc.ssl_server_certificate_configuration([pair], client_ca)
+        return _Loaded(identity, context, configuration)
+
+
+def _content(variable: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(variable, path, error) from None
+
+
+def _unreadable(variable: str, path: Path, error: OSError) -> TlsError:
+    return TlsError(f"{variable} {path}: {error.strerror or error}")

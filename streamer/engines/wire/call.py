@@ -1,0 +1,180 @@
+"""One call: from its request, through a method's blocks, to its trailers.
+
+Lives on the event loop; only `_advance` and what it calls runs in a pool's thread. A call
+holds one block, the one that is being sent, and has the next one made when the last bytes
+of it are on their way.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+from streamer.engines.wire.context import CallFailedError, Context, Requests
+from streamer.errors import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+    from concurrent.futures import Executor
+
+    from streamer.codec.frames import Frames
+    from streamer.engines.wire.handlers import Handler
+    from streamer.engines.wire.metadata import Value
+    from streamer.engines.wire.request import RequestHead
+
+_log = logging.getLogger(__name__)
+
+
+class Block(Protocol):
+    """A block of messages, made ready for one kind of link."""
+
+    nbytes: int
+
+
+class Owner(Protocol):
+    """What a call asks of the session that it belongs to; on the loop, but for `run_soon`."""
+
+    peer: str
+    prepare: Callable[[Frames], Block]
+
+    def now(self) -> float: ...
+    def run_soon(self, action: Callable[..., None], *arguments: object) -> None: ...
+    def send_headers(self, call: Call, metadata: Sequence[tuple[str, Value]]) -> None: ...
+    def has_block(self, call: Call) -> None: ...
+    def finish(
+        self, call: Call, status: Status, text: str, metadata: Sequence[tuple[str, Value]]
+    ) -> None: ...
+    def consumed(self, call: Call, message: bytes) -> None: ...
+
+
+class Call:
+    """A call that a handler answers. `block` is what is being sent, from `position` on."""
+
+    def __init__(
+        self, stream_id: int, head: RequestHead, handler: Handler, pool: Executor, owner: Owner
+    ) -> None:
+        self.stream_id = stream_id
+        self.block: Block | None = None
+        self.position = 0
+        self.waits_for_window_since: float | None = None
+        self.waits_for_request_since: float | None = None if handler.takes_stream else owner.now()
+        self._handler = handler
+        self._pool = pool
+        self._owner = owner
+        self._deadline = None if head.timeout is None else owner.now() + head.timeout
+        self._requests = Requests(lambda message: owner.run_soon(owner.consumed, self, message))
+        self.context = Context(head, owner.peer, self._requests, self, self._seconds_left)
+        self._frames: Generator[Frames, None, None] | None = None
+        self._is_advancing = False
+        self._is_over = False
+        self._pushed: deque[Block | None] = deque()
+        if handler.takes_stream:
+            self._start()
+
+    def receive(self, message: bytes) -> None:
+        self._requests.put(message)
+
+    def end_request(self) -> None:
+        self._requests.end()
+        if self.waits_for_request_since is not None:
+            self.waits_for_request_since = None
+            self._start()
+
+    def stop(self) -> None:
+        """Let go of everything: the call is over, however it ended."""
+        if self._is_over:
+            return
+        self._is_over = True
+        self.block = None
+        self._pushed.clear()
+        self._requests.cancel()
+        for callback in self.context.end():
+            self._pool.submit(_call_back, callback)
+        if self._frames is not None and not self._is_advancing:
+            self._pool.submit(self._frames.close)
+
+    def block_sent(self) -> None:
+        """Take note that every byte of the block is on its way: make the next one."""
+        self.block = None
+        self.position = 0
+        if self._handler.pushes:
+            self._next_pushed()
+        else:
+            self._ask_for_block()
+
+    # What a context asks for, from any thread.
+
+    def send_headers_soon(self, metadata: Sequence[tuple[str, Value]]) -> None:
+        self._owner.run_soon(self._owner.send_headers, self, metadata)
+
+    def cancel_soon(self) -> None:
+        self._owner.run_soon(self._owner.finish, self, Status.CANCELLED, "CANCELLED", ())
+
+    def push(self, frames: Frames | None) -> None:
+        block = None if frames is None else self._owner.prepare(frames)
+        self._owner.run_soon(self._push, block)
+
+    def _push(self, block: Block | None) -> None:
+        if not self._is_over:
+            self._pushed.append(block)
+            if self.block is None:
+                self._next_pushed()
+
+    def _next_pushed(self) -> None:
+        if self._pushed:
+            self._take(self._pushed.popleft())
+
+    def _start(self) -> None:
+        arguments = (self.push,) if self._handler.pushes else ()
+        self._frames = self._handler.begin(self.context, *arguments)
+        self._ask_for_block()
+
+    def _ask_for_block(self) -> None:
+        self._is_advancing = True
+        self._pool.submit(self._advance)
+
+    def _advance(self) -> None:
+        """Make the next block; in a thread of the pool."""
+        assert self._frames is not None
+        outcome: Block | None | CallFailedError = None
+        try:
+            frames = None if self._is_over else next(self._frames, None)
+            outcome = None if frames is None else self._owner.prepare(frames)
+        except CallFailedError as error:
+            outcome = error
+        except Exception:
+            _log.exception("call from %s failed", self._owner.peer)
+            outcome = CallFailedError(Status.INTERNAL, "internal error")
+        self._owner.run_soon(self._advanced, outcome)
+
+    def _advanced(self, outcome: Block | None | CallFailedError) -> None:
+        self._is_advancing = False
+        if self._is_over:
+            assert self._frames is not None
+            self._pool.submit(self._frames.close)
+        elif outcome is not None or not self._handler.pushes:
+            self._take(outcome)
+
+    def _take(self, outcome: Block | None | CallFailedError) -> None:
+        trailing = self.context.trailing_metadata()
+        if isinstance(outcome, CallFailedError):
+            self._owner.finish(self, outcome.status, outcome.text, trailing)
+        elif outcome is None:
+            status = self.context.code() or Status.OK
+            self._owner.finish(self, status, self.context.details(), trailing)
+        else:
+            self.block = outcome
+            self._owner.has_block(self)
+
+    def _seconds_left(self) -> float | None:
+        if self._deadline is None:
+            return None
+        return max(self._deadline - self._owner.now(), 0.0)
+
+
+def _call_back(callback: Callable[[], None]) -> None:
+    try:
+        callback()
+    except Exception:
+        _log.exception("a callback of a call failed")

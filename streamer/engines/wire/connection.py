@@ -1,0 +1,329 @@
+"""One HTTP/2 connection of a gRPC server: no sockets, no clock, no threads.
+
+In go the peer's bytes, as they come (`receive`), and what the server has to say
+(`respond`, `finish`, `reset`); out come events, and bytes for the peer
+(`control_bytes`). DATA alone doesn't pass through here: whoever sends it asks `window`
+how much may be sent, frames it (data_frames.py) and says so to `account`.
+
+Calls on a stream that is gone do nothing: its end is among the events, or about to be.
+ConnectionFailedError from `receive` ends the connection, after `control_bytes` have been
+sent.
+
+Sources: RFC 9113, and "gRPC over HTTP/2" (grpc/grpc, doc/PROTOCOL-HTTP2.md). States,
+HPACK, settings and windows are h2's.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, ClassVar
+
+import h2.events
+from h2.errors import ErrorCodes
+from h2.exceptions import ProtocolError
+
+from streamer.engines.wire import events as ours
+from streamer.engines.wire.h2_state import can_send, initiate, new_h2_connection
+from streamer.engines.wire.limits import CalmDownError, Patience
+from streamer.engines.wire.messages import ACCEPTED_ENCODING, MessageReader
+from streamer.engines.wire.metadata import format_message, format_metadata
+from streamer.engines.wire.meter import (
+    COMPLETED_CALL,
+    EARNED_PER_BYTE,
+    FrameMeter,
+    FrameTooLongError,
+)
+from streamer.engines.wire.request import RefusedError, parse_head
+from streamer.errors import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from streamer.engines.wire.limits import Limits
+    from streamer.engines.wire.metadata import Field, Value
+
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_HTTP1_REQUEST = re.compile(rb"[A-Z]{3,}[ A-Z]")
+_HTTP1_ANSWER = (
+    b"HTTP/1.1 505 HTTP Version Not Supported\r\nConnection: close\r\n"
+    b"Content-Type: text/plain\r\nContent-Length: 38\r\n\r\n"
+    b"This port speaks gRPC over HTTP/2 only"
+)
+# Messages of a client stream that nobody has taken yet; beyond it the window stays shut.
+_UNTAKEN_BYTES = 65_536
+_MAX_STREAM_ID = 2**31 - 1
+# Pings that come too early, with nothing sent in between, before the connection ends (gRFC A8).
+_PING_STRIKES = 2
+DRAIN_PING = b"draining"
+
+
+class ConnectionFailedError(Exception):
+    """The connection can't go on; the text says why, for the log."""
+
+
+class _Stream:
+    """What the core knows of a call that is open."""
+
+    def __init__(self, reader: MessageReader) -> None:
+        self.reader = reader
+        self.has_responded = False
+        self.request_ended = False
+        self.untaken_bytes = 0
+        self.withheld_window = 0
+
+
+class Connection:
+    """The server's side of one connection, from the first byte on."""
+
+    def __init__(self, limits: Limits, now: float) -> None:
+        self._limits = limits
+        self._h2 = new_h2_connection()
+        self._patience = Patience(now)
+        self._meter = FrameMeter(self._patience)
+        self._preface = b""
+        self._answer = b""  # to somebody who doesn't speak HTTP/2
+        self._streams: dict[int, _Stream] = {}
+        self._is_ready = False
+        self._is_draining = False
+        self._last_ping = float("-inf")
+        self._ping_strikes = 0
+
+    def receive(self, data: bytes, now: float) -> list[ours.Event]:
+        """Handle bytes from the peer; return what they mean, in order."""
+        try:
+            self._meter.feed(data, now)
+            data = self._after_preface(data)
+            happened = self._h2.receive_data(data) if data else []
+            return [
+                event
+                for h2_event in happened
+                if (handle := self._HANDLERS.get(type(h2_event)))
+                for event in handle(self, h2_event, now)
+            ]
+        except CalmDownError as error:
+            self._close(ErrorCodes.ENHANCE_YOUR_CALM, str(error).encode())
+            message = f"a flood of frames {error}"
+            raise ConnectionFailedError(message) from None
+        except FrameTooLongError:
+            self._close(ErrorCodes.FRAME_SIZE_ERROR)
+            message = "a frame longer than the settings permit"
+            raise ConnectionFailedError(message) from None
+        except ProtocolError as error:  # h2 has its GOAWAY ready
+            message = f"{type(error).__name__}: {error}"
+            raise ConnectionFailedError(message) from None
+
+    def control_bytes(self) -> bytes:
+        """Return what is due to the peer, in order, DATA excepted; each byte once."""
+        answer, self._answer = self._answer, b""
+        return answer or self._h2.data_to_send()
+
+    @property
+    def open_calls(self) -> int:
+        return len(self._streams)
+
+    @property
+    def frame_bytes(self) -> int:
+        """The longest DATA frame that the peer takes."""
+        return self._h2.max_outbound_frame_size
+
+    def window(self, stream_id: int) -> int:
+        """Return how many bytes of DATA the peer takes on a stream now."""
+        if stream_id not in self._streams:
+            return 0
+        return max(self._h2.local_flow_control_window(stream_id), 0)
+
+    def account(self, stream_id: int, data_bytes: int) -> None:
+        """Take `data_bytes`, no more than `window`, from the windows: they are being sent."""
+        self._h2.outbound_flow_control_window -= data_bytes
+        self._h2.streams[stream_id].outbound_flow_control_window -= data_bytes
+        self._patience.earn(data_bytes * EARNED_PER_BYTE)
+        self._ping_strikes = 0
+
+    def consumed(self, stream_id: int, message: bytes) -> None:
+        """Take note that a message was used: the peer may send more."""
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            stream.untaken_bytes -= len(message)
+            if stream.untaken_bytes <= _UNTAKEN_BYTES:
+                self._h2.acknowledge_received_data(stream.withheld_window, stream_id)
+                stream.withheld_window = 0
+
+    def respond(self, stream_id: int, metadata: Iterable[tuple[str, Value]]) -> None:
+        """Begin the answer to a call: headers; ValueError for metadata that can't be sent."""
+        fields = format_metadata(metadata)
+        stream = self._streams.get(stream_id)
+        if stream is not None and can_send(self._h2, stream_id):
+            self._h2.send_headers(stream_id, [*_RESPONSE_FIELDS, *fields])
+            stream.has_responded = True
+            self._ping_strikes = 0
+
+    def finish(
+        self,
+        stream_id: int,
+        status: Status,
+        text: str = "",
+        metadata: Iterable[tuple[str, Value]] = (),
+        http_status: int = 200,
+    ) -> None:
+        """End a call: trailers, or headers and trailers in one if nothing was sent yet."""
+        fields = format_metadata(metadata)
+        stream = self._streams.pop(stream_id, None)
+        if stream is None or not can_send(self._h2, stream_id):
+            return
+        trailers: list[Field] = [(b"grpc-status", b"%d" % status)]
+        if text:
+            trailers.append((b"grpc-message", format_message(text)))
+        if not stream.has_responded:
+            trailers = [(b":status", b"%d" % http_status), *_RESPONSE_FIELDS[1:], *trailers]
+        self._h2.send_headers(stream_id, [*trailers, *fields], end_stream=True)
+        if stream.request_ended:
+            self._patience.earn(COMPLETED_CALL)
+        else:  # RFC 9113 section 8.1: the rest of the request isn't needed
+            self._h2.reset_stream(stream_id, ErrorCodes.NO_ERROR)
+        self._ping_strikes = 0
+
+    def reset(self, stream_id: int, code: ErrorCodes) -> None:
+        """End a call without an answer."""
+        self._streams.pop(stream_id, None)
+        if can_send(self._h2, stream_id):
+            self._h2.reset_stream(stream_id, code)
+
+    def ping(self, payload: bytes) -> None:
+        """Ask the peer for a sign of life; `payload`, 8 bytes, comes back."""
+        self._h2.ping(payload)
+
+    def begin_drain(self) -> None:
+        """Ask the peer to open no more calls; those that it is opening are still served.
+
+        The answer to the PING that goes with it means that it knows: `end_drain` then.
+        """
+        self._h2.close_connection(ErrorCodes.NO_ERROR, last_stream_id=_MAX_STREAM_ID)
+        self._h2.ping(DRAIN_PING)
+
+    def end_drain(self) -> None:
+        """Tell the peer which call was the last one; refuse those after it."""
+        self._is_draining = True
+        self._close(ErrorCodes.NO_ERROR)
+
+    def _close(self, code: ErrorCodes, why: bytes = b"") -> None:
+        self._h2.close_connection(code, additional_data=why or None)
+
+    def _after_preface(self, data: bytes) -> bytes:
+        """Return what h2 may see of `data`: nothing before the peer has shown its version."""
+        if len(self._preface) == len(_PREFACE):
+            return data
+        data = self._preface + data
+        self._preface = data[: len(_PREFACE)]
+        if not _PREFACE.startswith(self._preface):
+            if _HTTP1_REQUEST.match(data):
+                self._answer = _HTTP1_ANSWER
+                message = "an HTTP/1 request"
+            else:
+                self._close(ErrorCodes.PROTOCOL_ERROR)
+                message = "not HTTP/2"
+            raise ConnectionFailedError(message)
+        if len(self._preface) < len(_PREFACE):
+            return b""
+        initiate(self._h2, self._limits)
+        return data
+
+    def _on_settings(self, _event: h2.events.Event, _now: float) -> Iterable[ours.Event]:
+        if not self._is_ready:
+            self._is_ready = True
+            yield ours.PeerReady()
+        yield ours.WindowOpened(0)  # the initial window may have grown
+
+    def _on_request(self, event: h2.events.RequestReceived, _now: float) -> Iterable[ours.Event]:
+        stream_id = event.stream_id
+        if self._is_draining or len(self._streams) >= self._limits.max_streams_per_connection:
+            self.reset(stream_id, ErrorCodes.REFUSED_STREAM)
+            return
+        try:
+            head = parse_head(event.headers)
+        except RefusedError as refusal:
+            self._streams[stream_id] = _Stream(MessageReader(ACCEPTED_ENCODING, 0))
+            self._streams[stream_id].request_ended = event.stream_ended is not None
+            self._refuse(stream_id, refusal)
+            return
+        reader = MessageReader(head.encoding, self._limits.max_request_bytes)
+        self._streams[stream_id] = _Stream(reader)
+        yield ours.CallOpened(stream_id, head)
+
+    def _on_data(self, event: h2.events.DataReceived, _now: float) -> Iterable[ours.Event]:
+        stream_id, size = event.stream_id, event.flow_controlled_length
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            self._h2.acknowledge_received_data(size, stream_id)
+            return
+        try:
+            messages = stream.reader.feed(event.data)
+        except RefusedError as refusal:
+            self._h2.acknowledge_received_data(size, stream_id)
+            stream.request_ended = event.stream_ended is not None
+            self._refuse(stream_id, refusal)
+            yield ours.CallGone(stream_id)
+            return
+        stream.untaken_bytes += sum(map(len, messages))
+        if stream.untaken_bytes > _UNTAKEN_BYTES:
+            stream.withheld_window += size
+        else:
+            self._h2.acknowledge_received_data(size, stream_id)
+        for message in messages:
+            yield ours.MessageArrived(stream_id, message)
+
+    def _on_end(self, event: h2.events.StreamEnded, _now: float) -> Iterable[ours.Event]:
+        stream = self._streams.get(event.stream_id)
+        if stream is None:
+            return
+        stream.request_ended = True
+        if stream.reader.is_between_messages:
+            yield ours.RequestEnded(event.stream_id)
+        else:
+            self.finish(event.stream_id, Status.INTERNAL, "the request ends within a message")
+            yield ours.CallGone(event.stream_id)
+
+    def _on_reset(self, event: h2.events.StreamReset, _now: float) -> Iterable[ours.Event]:
+        if self._streams.pop(event.stream_id, None) is not None:
+            yield ours.CallGone(event.stream_id)
+
+    def _on_window(self, event: h2.events.WindowUpdated, _now: float) -> Iterable[ours.Event]:
+        yield ours.WindowOpened(event.stream_id)
+
+    def _on_ping(self, _event: h2.events.Event, now: float) -> Iterable[ours.Event]:
+        is_early = now - self._last_ping < self._limits.keepalive.tolerated_ping_seconds
+        self._last_ping = now
+        self._ping_strikes = self._ping_strikes + 1 if is_early else 0
+        if self._ping_strikes > _PING_STRIKES:
+            message = "too_many_pings"  # grpc clients look for this word (gRFC A8)
+            raise CalmDownError(message)
+        return ()
+
+    def _on_ping_answer(
+        self, event: h2.events.PingAckReceived, _now: float
+    ) -> Iterable[ours.Event]:
+        yield ours.PingAnswered(event.ping_data)
+
+    def _on_goaway(self, _event: h2.events.Event, _now: float) -> Iterable[ours.Event]:
+        yield ours.PeerLeaving()
+
+    def _refuse(self, stream_id: int, refusal: RefusedError) -> None:
+        self.finish(stream_id, refusal.status, refusal.text, http_status=refusal.http_status)
+
+    _HANDLERS: ClassVar[dict[type, Callable[..., Iterable[ours.Event]]]] = {
+        h2.events.RemoteSettingsChanged: _on_settings,
+        h2.events.RequestReceived: _on_request,
+        h2.events.DataReceived: _on_data,
+        h2.events.StreamEnded: _on_end,
+        h2.events.StreamReset: _on_reset,
+        h2.events.WindowUpdated: _on_window,
+        h2.events.PingReceived: _on_ping,
+        h2.events.PingAckReceived: _on_ping_answer,
+        h2.events.ConnectionTerminated: _on_goaway,
+    }
+
+
+_RESPONSE_FIELDS: tuple[Field, ...] = (
+    (b":status", b"200"),
+    (b"content-type", b"application/grpc"),
+    (b"grpc-accept-encoding", ACCEPTED_ENCODING),
+)

@@ -1,0 +1,187 @@
+"""What a method sees of its call: grpcio's ServicerContext over the wire engine.
+
+Methods run in threads of a pool, the call itself on the event loop; nothing here blocks
+but the iteration of `requests`.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import TYPE_CHECKING, NoReturn, Protocol
+
+import grpc
+
+from streamer.engines.wire.metadata import format_metadata
+from streamer.errors import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from streamer.engines.wire.metadata import Value
+    from streamer.engines.wire.request import RequestHead
+
+    Metadata = Sequence[tuple[str, Value]]
+
+
+class CallFailedError(Exception):
+    """The method's answer is this status; its text is for the peer."""
+
+    def __init__(self, status: Status, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+
+
+class AbortedError(Exception):
+    """What `abort` raises, to leave the method; grpcio raises a bare Exception."""
+
+
+class CancelledError(grpc.RpcError):
+    """The call is over: whoever waits for its next request waits in vain."""
+
+
+class Requests:
+    """The messages of one call, for a thread that takes them one after another."""
+
+    def __init__(self, taken: Callable[[bytes], None]) -> None:
+        self._queue: queue.SimpleQueue[bytes | None | CancelledError] = queue.SimpleQueue()
+        self._taken = taken
+
+    def put(self, message: bytes) -> None:
+        self._queue.put(message)
+
+    def end(self) -> None:
+        self._queue.put(None)
+
+    def cancel(self) -> None:
+        self._queue.put(CancelledError("the call was cancelled"))
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield messages as they come; CancelledError if the call ends before them."""
+        while (message := self._queue.get()) is not None:
+            if isinstance(message, CancelledError):
+                self._queue.put(message)  # for whoever asks again
+                raise message
+            self._taken(message)
+            yield message
+        self._queue.put(None)
+
+
+class CallControl(Protocol):
+    """What a context may ask of its call; from any thread."""
+
+    def send_headers_soon(self, metadata: Metadata) -> None: ...
+    def cancel_soon(self) -> None: ...
+
+
+class Context(grpc.ServicerContext):
+    """One call's context, and its outcome as far as the method decides it."""
+
+    def __init__(
+        self,
+        head: RequestHead,
+        peer: str,
+        requests: Requests,
+        control: CallControl,
+        seconds_left: Callable[[], float | None],
+    ) -> None:
+        self.requests = requests
+        self.head = head
+        self._peer = peer
+        self._control = control
+        self._seconds_left = seconds_left
+        self._lock = threading.Lock()
+        self._callbacks: list[Callable[[], None]] | None = []
+        self._code: Status | None = None
+        self._details = ""
+        self._trailing: Metadata = ()
+        self._has_sent_headers = False
+        self.was_aborted = False
+
+    def end(self) -> list[Callable[[], None]]:
+        """Take note that the call is over; return the callbacks to be called."""
+        with self._lock:
+            callbacks, self._callbacks = self._callbacks or [], None
+        return callbacks
+
+    def is_active(self) -> bool:
+        return self._callbacks is not None
+
+    def time_remaining(self) -> float | None:
+        return self._seconds_left()
+
+    def cancel(self) -> None:
+        self._control.cancel_soon()
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        with self._lock:
+            if self._callbacks is None:
+                return False
+            self._callbacks.append(callback)
+            return True
+
+    def invocation_metadata(self) -> Metadata:
+        return self.head.metadata
+
+    def peer(self) -> str:
+        return self._peer
+
+    def peer_identities(self) -> None:
+        return None
+
+    def peer_identity_key(self) -> None:
+        return None
+
+    def auth_context(self) -> dict[str, Sequence[bytes]]:
+        return {}
+
+    def set_compression(self, _compression: grpc.Compression) -> None:
+        """Nothing is ever compressed here."""
+
+    def disable_next_message_compression(self) -> None:
+        """Nothing is ever compressed here."""
+
+    def send_initial_metadata(self, initial_metadata: Metadata) -> None:
+        if self._has_sent_headers:
+            message = "Initial metadata no longer allowed!"
+            raise ValueError(message)
+        format_metadata(initial_metadata)  # raises here, where the mistake is
+        self._has_sent_headers = True
+        self._control.send_headers_soon(tuple(initial_metadata))
+
+    def ensure_headers(self) -> None:
+        """Send headers without metadata, unless some were sent: a message follows."""
+        if not self._has_sent_headers:
+            self.send_initial_metadata(())
+
+    def set_trailing_metadata(self, trailing_metadata: Metadata) -> None:
+        format_metadata(trailing_metadata)
+        self._trailing = tuple(trailing_metadata)
+
+    def trailing_metadata(self) -> Metadata:
+        return self._trailing
+
+    def abort(self, code: grpc.StatusCode, details: str) -> NoReturn:
+        if code is grpc.StatusCode.OK:
+            code, details = grpc.StatusCode.UNKNOWN, ""
+        self.set_code(code)
+        self.set_details(details)
+        self.was_aborted = True
+        raise AbortedError
+
+    def abort_with_status(self, status: grpc.Status) -> NoReturn:
+        self._trailing = tuple(status.trailing_metadata)
+        self.abort(status.code, status.details)
+
+    def set_code(self, code: grpc.StatusCode | int) -> None:
+        self._code = Status(code.value[0] if isinstance(code, grpc.StatusCode) else code)
+
+    def set_details(self, details: str | bytes) -> None:
+        self._details = details if isinstance(details, str) else details.decode("utf-8", "replace")
+
+    def code(self) -> Status | None:
+        return self._code
+
+    def details(self) -> str:
+        return self._details

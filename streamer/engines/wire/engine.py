@@ -1,0 +1,56 @@
+"""The wire engine as `serve` starts it: EmbeddingService, health and reflection."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streamer.engines.hosting import SERVICE, add_standard_services, methods_of
+from streamer.engines.wire.handlers import block_handler
+from streamer.engines.wire.limits import Limits
+from streamer.engines.wire.server import WireServer
+
+if TYPE_CHECKING:
+    from streamer.engines.tls import Certificates
+    from streamer.service import EmbeddingService
+
+
+class WireEngine:
+    """A running server; it listens on `port`, `address` is HOST:PORT.
+
+    `gathers`: send vectors from where they lie in the file, which needs plain text; with
+    `certificates`, or without `gathers`, blocks are joined first.
+    """
+
+    def __init__(
+        self,
+        service: EmbeddingService,
+        *,
+        host: str,
+        port: int,
+        max_workers: int,
+        limits: Limits = Limits(),  # noqa: B008 - immutable
+        certificates: Certificates | None = None,
+        gathers: bool = True,
+    ) -> None:
+        """Listen and accept calls; AddressError if that can't be had."""
+        self._server = WireServer(
+            host=host,
+            port=port,
+            limits=limits,
+            max_workers=max_workers,
+            tls=certificates.server_context if certificates else None,
+        )
+        handlers = {
+            name: block_handler(method, gathers=gathers and certificates is None)
+            for name, method in methods_of(service).items()
+        }
+        self._server.add_handlers(SERVICE, handlers)
+        self._health = add_standard_services(self._server)
+        self.port = self._server.port
+        self.address = self._server.address
+        self._server.start()
+
+    def stop(self, grace_seconds: float) -> None:
+        """Accept no more calls, wait for those under way, end those that take longer."""
+        self._health.enter_graceful_shutdown()
+        self._server.stop(grace_seconds)

@@ -1,0 +1,66 @@
+"""What happened on a connection, as its core tells it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from streamer.engines.wire.request import RequestHead
+
+
+class PeerReady(NamedTuple):
+    """The peer's preface and first SETTINGS have come."""
+
+
+class CallOpened(NamedTuple):
+    """A peer begins a call; its messages follow."""
+
+    stream_id: int
+    head: RequestHead
+
+
+class MessageArrived(NamedTuple):
+    """A request message, without prefix; say `consumed` when it has been used."""
+
+    stream_id: int
+    message: bytes
+
+
+class RequestEnded(NamedTuple):
+    """No more messages will come from the peer on this stream."""
+
+    stream_id: int
+
+
+class CallGone(NamedTuple):
+    """The call is over, without an answer of ours: reset by the peer, or refused meanwhile."""
+
+    stream_id: int
+
+
+class WindowOpened(NamedTuple):
+    """The peer takes more DATA on a stream, or on every one (0)."""
+
+    stream_id: int
+
+
+class PingAnswered(NamedTuple):
+    """A PING of ours has come back."""
+
+    payload: bytes
+
+
+class PeerLeaving(NamedTuple):
+    """The peer will open no more calls here; those under way go on."""
+
+
+Event = (
+    PeerReady
+    | CallOpened
+    | MessageArrived
+    | RequestEnded
+    | CallGone
+    | WindowOpened
+    | PingAnswered
+    | PeerLeaving
+)

@@ -1,0 +1,69 @@
+"""An h2 connection made fit for a server that drains and that frames its own DATA.
+
+This is the one place that knows more of h2 than it documents, apart from the two windows
+that `Connection.account` lowers; pyproject.toml names the releases that were tested.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from h2.config import H2Configuration
+from h2.connection import (
+    ConnectionInputs,
+    ConnectionState,
+    H2Connection,
+    H2ConnectionStateMachine,
+)
+from h2.settings import SettingCodes, Settings
+
+if TYPE_CHECKING:
+    from streamer.engines.wire.limits import Limits
+
+_GOAWAY = (ConnectionInputs.SEND_GOAWAY, ConnectionInputs.RECV_GOAWAY)
+_OPEN = (ConnectionState.IDLE, ConnectionState.SERVER_OPEN)
+_UNLIMITED = 2**31 - 1
+
+
+class _StateMachine(H2ConnectionStateMachine):
+    """Streams under way outlive a GOAWAY of either side (RFC 9113 section 6.8)."""
+
+    _transitions: ClassVar = {
+        **H2ConnectionStateMachine._transitions,  # noqa: SLF001
+        **{(state, goaway): (None, state) for state in _OPEN for goaway in _GOAWAY},
+    }
+
+
+def new_h2_connection() -> H2Connection:
+    """Return a server's connection; nothing is sent yet."""
+    connection = H2Connection(
+        H2Configuration(
+            client_side=False,
+            # Ours are made by format_metadata; what peers send is still checked.
+            validate_outbound_headers=False,
+            normalize_outbound_headers=False,
+        )
+    )
+    connection.state_machine = _StateMachine()
+    return connection
+
+
+def initiate(connection: H2Connection, limits: Limits) -> None:
+    """Make the server's preface: SETTINGS that advertise `limits`."""
+    connection.decoder.max_header_list_size = limits.max_header_list_bytes
+    advertised = {
+        SettingCodes.MAX_CONCURRENT_STREAMS: limits.max_streams_per_connection,
+        SettingCodes.MAX_HEADER_LIST_SIZE: limits.max_header_list_bytes,
+    }
+    connection.local_settings = Settings(client=False, initial_values=advertised)
+    connection.initiate_connection()
+    # For h2 one stream too many is the end of all. A peer may open it in good faith before
+    # it has seen our SETTINGS; Connection refuses that stream alone.
+    enforced = {**advertised, SettingCodes.MAX_CONCURRENT_STREAMS: _UNLIMITED}
+    connection.local_settings = Settings(client=False, initial_values=enforced)
+
+
+def can_send(connection: H2Connection, stream_id: int) -> bool:
+    """Whether h2 lets a stream send: not if its reset is among the bytes it has just read."""
+    stream = connection.streams.get(stream_id)
+    return stream is not None and not stream.closed

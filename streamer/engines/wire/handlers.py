@@ -1,0 +1,187 @@
+"""Methods as the engine runs them: generators of Frames, advanced in a pool's threads.
+
+Two kinds: those of EmbeddingService, which yield whole blocks, and those of ordinary
+servicers, by way of grpcio's own handler objects, message by message. Exceptions leave
+the generators as CallFailedError.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from streamer.codec.frames import JoinedFrames, prefixes
+from streamer.engines.wire.context import AbortedError, CallFailedError, CancelledError
+from streamer.errors import Status, StreamerError, answer_for
+from streamer.service import Caller, parse_request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+    import grpc
+
+    from proto import embedding_stream_pb2 as pb
+    from streamer.codec.frames import Frames
+    from streamer.engines.wire.context import Context
+    from streamer.service import Answer
+
+_log = logging.getLogger(__name__)
+
+
+class Pool(Enum):
+    """Whose threads a method uses, so that none waits for another kind's."""
+
+    BLOCKS = auto()  # encoding: much work, never blocked
+    CALLS = auto()  # one message in, one out: health checks
+    STREAMS = auto()  # may wait for the peer
+
+
+class Handler(NamedTuple):
+    """A method. `begin` makes the generator that is its answer.
+
+    `takes_stream`: it begins with the call; others begin when their one request is there.
+    `pushes`: the generator only begins the answer, whose messages come from
+    `Context.push`-ing elsewhere, to the callback that is its second argument.
+    """
+
+    begin: Callable[..., Generator[Frames, None, None]]
+    pool: Pool
+    takes_stream: bool = False
+    pushes: bool = False
+
+
+def block_handler(
+    method: Callable[[pb.RequestParams, Caller], Answer], *, gathers: bool
+) -> Handler:
+    """Return the handler of a method of EmbeddingService."""
+
+    def begin(context: Context) -> Generator[Frames, None, None]:
+        caller = Caller(
+            peer=context.peer(),
+            metadata={
+                key: value for key, value in context.invocation_metadata() if isinstance(value, str)
+            },
+            seconds_left=context.time_remaining,
+            takes_gathered=gathers,
+        )
+        try:
+            answer = method(parse_request(_only_request(context)), caller)
+            context.send_initial_metadata(answer.headers)
+            with contextlib.closing(answer.frames) as blocks:
+                yield from blocks
+        except Exception as error:
+            status, text = answer_for(error)
+            if isinstance(error, StreamerError):
+                _log.warning("call from %s refused: %s: %s", caller.peer, status.name, text)
+            else:
+                _log.exception("call from %s failed", caller.peer)
+            raise CallFailedError(status, text) from None
+
+    return Handler(begin, Pool.BLOCKS)
+
+
+def servicer_handler(handler: grpc.RpcMethodHandler) -> Handler:
+    """Return the handler of a method that a generated add_...Servicer_to_server made."""
+    behaviour = _behaviour(handler)
+    takes_stream, gives_stream = handler.request_streaming, handler.response_streaming
+
+    def begin(context: Context, *push: Callable[[Frames | None], None]) -> Iterator[Frames]:
+        def send(response: Any) -> None:  # noqa: ANN401
+            push[0](None if response is None else frames(response))
+
+        def frames(response: Any) -> JoinedFrames:  # noqa: ANN401
+            framed = _frames(handler, response)
+            context.ensure_headers()
+            return framed
+
+        with _failures_as_grpcio_has_them(context):
+            request = _requests(handler, context) if takes_stream else _request(handler, context)
+            if push:
+                behaviour(request, context, send)
+            elif gives_stream:
+                for response in behaviour(request, context):
+                    yield frames(response)
+            else:
+                response = behaviour(request, context)
+                if not context.code():
+                    yield frames(response)
+
+    return Handler(
+        begin,
+        Pool.STREAMS if takes_stream or gives_stream else Pool.CALLS,
+        takes_stream=takes_stream,
+        pushes=gives_stream and getattr(behaviour, "experimental_non_blocking", False),
+    )
+
+
+def _behaviour(handler: grpc.RpcMethodHandler) -> Callable[..., Any]:
+    kinds = {
+        (False, False): handler.unary_unary,
+        (False, True): handler.unary_stream,
+        (True, False): handler.stream_unary,
+        (True, True): handler.stream_stream,
+    }
+    behaviour: Callable[..., Any] = kinds[handler.request_streaming, handler.response_streaming]
+    return behaviour
+
+
+@contextlib.contextmanager
+def _failures_as_grpcio_has_them(context: Context) -> Iterator[None]:
+    """Turn what a servicer raises into a status; one that it has set itself goes first."""
+    try:
+        yield
+    except (CallFailedError, GeneratorExit):
+        raise
+    except CancelledError:
+        raise CallFailedError(Status.CANCELLED, "the call was cancelled") from None
+    except Exception as error:
+        text = context.details()
+        if not isinstance(error, AbortedError):
+            _log.exception("call from %s failed", context.peer())
+            text = text or f"Exception calling application: {error}"
+        raise CallFailedError(context.code() or Status.UNKNOWN, text) from None
+
+
+def _only_request(context: Context) -> bytes:
+    messages = list(context.requests)
+    if len(messages) != 1:
+        text = f"{context.head.path} takes exactly one request message, not {len(messages)}"
+        raise CallFailedError(Status.UNIMPLEMENTED, text)
+    return messages[0]
+
+
+def _request(handler: grpc.RpcMethodHandler, context: Context) -> Any:  # noqa: ANN401
+    return _parsed(handler, _only_request(context))
+
+
+def _requests(handler: grpc.RpcMethodHandler, context: Context) -> Iterator[Any]:
+    for message in context.requests:
+        yield _parsed(handler, message)
+
+
+def _parsed(handler: grpc.RpcMethodHandler, message: bytes) -> Any:  # noqa: ANN401
+    if handler.request_deserializer is None:
+        return message
+    try:
+        return handler.request_deserializer(message)
+    except Exception:
+        _log.exception("a request could not be deserialized")
+        text = "Exception deserializing request!"
+        raise CallFailedError(Status.INTERNAL, text) from None
+
+
+def _frames(handler: grpc.RpcMethodHandler, response: Any) -> JoinedFrames:  # noqa: ANN401
+    try:
+        message = handler.response_serializer(response) if handler.response_serializer else response
+        size = np.array([len(message)])
+    except Exception:
+        _log.exception("a response could not be serialized")
+        text = "Failed to serialize response!"
+        raise CallFailedError(Status.INTERNAL, text) from None
+    data = prefixes(size).tobytes() + message
+    return JoinedFrames(pa.py_buffer(data), np.array([0, len(data)]), 1)

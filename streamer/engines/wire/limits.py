@@ -1,0 +1,69 @@
+"""What a peer may ask of the server: each limit, its default, and the reason for it.
+
+No clock: whoever calls says what time it is, in seconds.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from streamer.engines.keepalive import Keepalive
+
+
+class Limits(NamedTuple):
+    """Bounds on one server and its peers; README.md says which variables set them."""
+
+    # An idle connection takes about 50 KB and a file descriptor, of which a process
+    # commonly has 1024.
+    max_connections: int = 512
+    # Twice the hundred that most clients keep to. A stream that waits takes a block.
+    max_streams_per_connection: int = 256
+    # The default of gRPC's own C-core (16 KiB as hard limit).
+    max_header_list_bytes: int = 16 << 10
+    # gRPC's customary limit; a RequestParams takes less than 100 bytes.
+    max_request_bytes: int = 4 << 20
+    # From accept to the peer's first SETTINGS, TLS included; and from the headers of a
+    # call with one request message to that message. Seconds on a very bad line.
+    handshake_seconds: float = 20
+    # A connection without a call. Clients reconnect by themselves with their next call.
+    idle_seconds: float = 900
+    # A stream whose peer takes nothing. A batch server may be writing to its database
+    # meanwhile, but hardly for longer than this.
+    stall_seconds: float = 300
+    keepalive: Keepalive = Keepalive()
+
+
+# A patience of 2000, refilled at 500 a second. A read of 64 KiB is refused before it is
+# handled if it costs more than is left, so that no peer gets the loop for longer than 30 ms
+# (a frame takes h2 about 15 us).
+_FULL = 2000.0
+_REFILL_PER_SECOND = 500.0
+
+
+class CalmDownError(Exception):
+    """The peer asks for much work and lets none be done."""
+
+
+class Patience:
+    """What a peer's frames may still cost before it is told to calm down.
+
+    Frames that make work without letting any be done cost; time, messages that the peer
+    takes and calls that it lets finish give back. One account for all kinds of floods
+    (CVE-2019-9511 to 9518, CVE-2023-44487): what they share is this proportion.
+    """
+
+    def __init__(self, now: float) -> None:
+        self._left = _FULL
+        self._time = now
+
+    def spend(self, cost: float, now: float) -> None:
+        """Take `cost`; CalmDownError if there isn't as much."""
+        refilled = self._left + (now - self._time) * _REFILL_PER_SECOND
+        self._time = now
+        self._left = min(refilled, _FULL) - cost
+        if self._left < 0:
+            raise CalmDownError
+
+    def earn(self, amount: float) -> None:
+        """Give back `amount`."""
+        self._left = min(self._left + amount, _FULL)

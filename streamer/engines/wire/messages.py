@@ -1,0 +1,56 @@
+"""Length-prefixed messages out of a request's DATA, cut anywhere.
+
+Source: "gRPC over HTTP/2", section Length-Prefixed-Message. Compression is not offered:
+a compressed message is refused, with the encodings that are accepted.
+"""
+
+from __future__ import annotations
+
+from streamer.engines.wire.request import RefusedError
+from streamer.errors import Status, quoted
+
+_PREFIX_BYTES = 5
+ACCEPTED_ENCODING = b"identity"
+
+
+class MessageReader:
+    """Puts the messages of one request together; none may take more than `max_bytes`."""
+
+    def __init__(self, encoding: bytes, max_bytes: int) -> None:
+        self._encoding = encoding
+        self._max_bytes = max_bytes
+        self._buffer = bytearray()
+
+    @property
+    def is_between_messages(self) -> bool:
+        """Whether nothing of another message has come yet."""
+        return not self._buffer
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Return the messages that `data` completes; RefusedError."""
+        self._buffer += data
+        messages: list[bytes] = []
+        place = 0
+        while len(self._buffer) - place >= _PREFIX_BYTES:
+            begin = place + _PREFIX_BYTES
+            end = begin + int.from_bytes(self._buffer[place + 1 : begin], "big")
+            self._check(self._buffer[place], end - begin)
+            if len(self._buffer) < end:
+                break
+            messages.append(bytes(self._buffer[begin:end]))
+            place = end
+        del self._buffer[:place]
+        return messages
+
+    def _check(self, compressed: int, size: int) -> None:
+        if compressed > 1:
+            raise RefusedError(Status.INTERNAL, "a message's first byte is not 0 or 1")
+        if compressed and self._encoding == ACCEPTED_ENCODING:
+            raise RefusedError(Status.INTERNAL, "a compressed message without grpc-encoding")
+        if compressed:
+            name = quoted(self._encoding.decode("latin-1"))
+            text = f"grpc-encoding {name} is not supported; send identity"
+            raise RefusedError(Status.UNIMPLEMENTED, text)
+        if size > self._max_bytes:
+            text = f"a message of {size} bytes is larger than the {self._max_bytes} permitted"
+            raise RefusedError(Status.RESOURCE_EXHAUSTED, text)

@@ -1,0 +1,295 @@
+"""The calls of one connection, between its core and its link.
+
+The link asks `next_output` for more when it has none left: first what the core has to say,
+then DATA of the calls that have some, a share of each in turn. On the event loop only.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol
+
+from h2.errors import ErrorCodes
+
+from streamer.engines.wire import events
+from streamer.engines.wire.call import Call
+from streamer.engines.wire.connection import DRAIN_PING, Connection, ConnectionFailedError
+from streamer.errors import Status
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Mapping, Sequence
+    from concurrent.futures import Executor
+
+    from streamer.engines.wire.call import Block
+    from streamer.engines.wire.handlers import Handler, Pool
+    from streamer.engines.wire.limits import Limits
+    from streamer.engines.wire.metadata import Value
+    from streamer.engines.wire.segments import Outgoing
+
+_log = logging.getLogger(__name__)
+
+# What one call sends before others on its connection have their turn.
+_SHARE_BYTES = 1 << 20
+# A peer that was told that the server drains has this long to say that it has heard.
+_DRAIN_PING_SECONDS = 1.0
+_KEEPALIVE_PING = b"alive???"
+
+
+class Link(Protocol):
+    """What carries a session's bytes."""
+
+    peer: str
+    blocked_since: float | None
+    share_alone_bytes: int
+
+    def prepare(self, frames: Any) -> Any: ...  # noqa: ANN401
+    def cut(self, block: Any, start: int, stop: int, frame_bytes: int, stream_id: int) -> Any: ...  # noqa: ANN401, E501
+    def wake(self) -> None: ...
+    def close(self) -> None: ...
+    def abort(self) -> None: ...
+
+
+class Host(Protocol):
+    """What a session asks of the server that it belongs to."""
+
+    loop: asyncio.AbstractEventLoop
+    limits: Limits
+    handlers: Callable[[str], Handler | None]
+    pools: Mapping[Pool, Executor]
+
+    def closed(self, session: Session) -> None: ...
+
+
+class Session:
+    """One connection's calls."""
+
+    def __init__(self, host: Host, link: Link) -> None:
+        self._host = host
+        self._link = link
+        self.peer = link.peer
+        self.prepare: Callable[[Any], Block] = link.prepare
+        self.now = host.loop.time
+        self._core = Connection(host.limits, self.now())
+        self._calls: dict[int, Call] = {}
+        self._timers: dict[int, asyncio.TimerHandle] = {}
+        self._ready: deque[Call] = deque()
+        self._is_ready = False
+        self._is_leaving = False
+        self._has_left = False
+        self._began = self._heard = self._last_call = self.now()
+        self._pinged: float | None = None
+
+    # What the link tells.
+
+    def received(self, data: bytes) -> None:
+        self._heard = self.now()
+        self._pinged = None
+        try:
+            for event in self._core.receive(data, self._heard):
+                self._HANDLERS[type(event)](self, event)
+        except ConnectionFailedError as failure:
+            _log.warning("connection from %s ended: %s", self.peer, failure)
+            self._end_calls()
+            self._link.close()
+        self._close_if_done()
+        self._link.wake()
+
+    def lost(self) -> None:
+        """Take note that the connection is gone."""
+        self._end_calls()
+        self._host.closed(self)
+
+    def next_output(self) -> bytes | Outgoing | None:
+        """Return what is to be sent next; None if there is nothing now."""
+        if control := self._core.control_bytes():
+            return control
+        while self._ready:
+            call = self._ready.popleft()
+            if call.block is None:
+                continue
+            share = _SHARE_BYTES if self._ready else self._link.share_alone_bytes
+            left = call.block.nbytes - call.position
+            size = min(left, share, self._core.window(call.stream_id))
+            if size:
+                return self._cut(call, call.block, size)
+            call.waits_for_window_since = self.now()
+        return None
+
+    def _cut(self, call: Call, block: Block, size: int) -> bytes | Outgoing:
+        start, stop = call.position, call.position + size
+        self._core.account(call.stream_id, size)
+        cut = self._link.cut(block, start, stop, self._core.frame_bytes, call.stream_id)
+        call.position = stop
+        if stop == block.nbytes:
+            call.block_sent()
+        else:
+            self._ready.append(call)
+        return cut  # type: ignore[no-any-return]
+
+    # What the calls tell.
+
+    def run_soon(self, action: Callable[..., None], *arguments: object) -> None:
+        """Run `action` on the loop; from any thread."""
+        self._host.loop.call_soon_threadsafe(self.guarded, action, *arguments)
+
+    def guarded(self, action: Callable[..., Any], *arguments: object) -> Any:  # noqa: ANN401
+        """Run `action`; an error that nobody has foreseen ends this connection alone."""
+        try:
+            return action(*arguments)
+        except Exception:
+            _log.exception("connection from %s ended by an internal error", self.peer)
+            self._link.abort()
+            return None
+
+    def send_headers(self, call: Call, metadata: Sequence[tuple[str, Value]]) -> None:
+        if self._calls.get(call.stream_id) is call:
+            self._core.respond(call.stream_id, metadata)
+            self._link.wake()
+
+    def has_block(self, call: Call) -> None:
+        self._ready.append(call)
+        self._link.wake()
+
+    def finish(
+        self, call: Call, status: Status, text: str, metadata: Sequence[tuple[str, Value]]
+    ) -> None:
+        if self._calls.get(call.stream_id) is call:
+            self._core.finish(call.stream_id, status, text, metadata)
+            self._forget(call.stream_id)
+            self._link.wake()
+
+    def consumed(self, call: Call, message: bytes) -> None:
+        self._core.consumed(call.stream_id, message)
+        self._link.wake()
+
+    # What the server tells.
+
+    def drain(self) -> None:
+        """Let calls under way end, take no new ones, then close."""
+        if not self._is_leaving:
+            self._is_leaving = True
+            self._core.begin_drain()
+            self._host.loop.call_later(_DRAIN_PING_SECONDS, self._end_drain)
+            self._link.wake()
+
+    def _end_drain(self) -> None:
+        if not self._has_left:
+            self._has_left = True
+            self._core.end_drain()
+            self._close_if_done()
+            self._link.wake()
+
+    def cut_off(self) -> None:
+        """End what is left, now."""
+        for call in list(self._calls.values()):
+            self.finish(call, Status.UNAVAILABLE, "the server is shutting down", ())
+        self._link.close()
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        self._link.abort()
+
+    def check_times(self) -> None:
+        """End what takes too long; called now and then."""
+        now, limits = self.now(), self._host.limits
+        if not self._is_ready and now - self._began > limits.handshake_seconds:
+            self._link.abort()
+        elif (
+            self._link.blocked_since is not None
+            and now - self._link.blocked_since > limits.stall_seconds
+        ):
+            _log.warning("connection from %s ended: it takes nothing", self.peer)
+            self._link.abort()
+        elif not self._calls and now - self._last_call > limits.idle_seconds:
+            self.drain()
+        elif self._pinged is not None and now - self._pinged > limits.keepalive.timeout_seconds:
+            _log.warning("connection from %s ended: no answer to a ping", self.peer)
+            self._link.abort()
+        elif self._pinged is None and now - self._heard > limits.keepalive.time_seconds:
+            self._pinged = now
+            self._core.ping(_KEEPALIVE_PING)
+            self._link.wake()
+        for call in list(self._calls.values()):
+            self._check_call(call, now, limits)
+
+    def _check_call(self, call: Call, now: float, limits: Limits) -> None:
+        stalled, unasked = call.waits_for_window_since, call.waits_for_request_since
+        if stalled is not None and now - stalled > limits.stall_seconds:
+            text = f"the client has taken nothing for {limits.stall_seconds:.0f} s"
+            self.finish(call, Status.CANCELLED, text, ())
+        elif unasked is not None and now - unasked > limits.handshake_seconds:
+            text = f"no request message in {limits.handshake_seconds:.0f} s"
+            self.finish(call, Status.CANCELLED, text, ())
+
+    def _on_ready(self, _event: events.PeerReady) -> None:
+        self._is_ready = True
+
+    def _on_call(self, event: events.CallOpened) -> None:
+        handler = self._host.handlers(event.head.path)
+        if handler is None:
+            self._core.finish(event.stream_id, Status.UNIMPLEMENTED, "Method not found!")
+            return
+        call = Call(event.stream_id, event.head, handler, self._host.pools[handler.pool], self)
+        self._calls[event.stream_id] = call
+        if event.head.timeout is not None:
+            self._timers[event.stream_id] = self._host.loop.call_later(
+                event.head.timeout, self.finish, call,
+                Status.DEADLINE_EXCEEDED, "Deadline Exceeded", (),
+            )  # fmt: skip
+
+    def _on_message(self, event: events.MessageArrived) -> None:
+        if call := self._calls.get(event.stream_id):
+            call.receive(event.message)
+
+    def _on_request_end(self, event: events.RequestEnded) -> None:
+        if call := self._calls.get(event.stream_id):
+            call.end_request()
+
+    def _on_gone(self, event: events.CallGone) -> None:
+        self._forget(event.stream_id)
+
+    def _on_window(self, event: events.WindowOpened) -> None:
+        if event.stream_id:
+            calls = [call] if (call := self._calls.get(event.stream_id)) else []
+        else:
+            calls = list(self._calls.values())
+        for call in calls:
+            if call.waits_for_window_since is not None and self._core.window(call.stream_id):
+                call.waits_for_window_since = None
+                self._ready.append(call)
+
+    def _on_ping_answer(self, event: events.PingAnswered) -> None:
+        if event.payload == DRAIN_PING:
+            self._end_drain()
+
+    def _on_leaving(self, _event: events.PeerLeaving) -> None:
+        self._has_left = True
+
+    _HANDLERS = {
+        events.PeerReady: _on_ready,
+        events.CallOpened: _on_call,
+        events.MessageArrived: _on_message,
+        events.RequestEnded: _on_request_end,
+        events.CallGone: _on_gone,
+        events.WindowOpened: _on_window,
+        events.PingAnswered: _on_ping_answer,
+        events.PeerLeaving: _on_leaving,
+    }
+
+    def _forget(self, stream_id: int) -> None:
+        if timer := self._timers.pop(stream_id, None):
+            timer.cancel()
+        if call := self._calls.pop(stream_id, None):
+            call.stop()
+        self._last_call = self.now()
+        self._close_if_done()
+
+    def _close_if_done(self) -> None:
+        if self._has_left and not self._calls:
+            self._link.close()
+
+    def _end_calls(self) -> None:
+        for stream_id in list(self._calls):
+            self._forget(stream_id)

@@ -1,0 +1,61 @@
+"""Both engines, started alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from streamer.engines.grpcio import GrpcioEngine
+from streamer.engines.keepalive import Keepalive
+from streamer.engines.wire.engine import WireEngine
+from streamer.engines.wire.limits import Limits
+
+if TYPE_CHECKING:
+    from streamer.engines.tls import Certificates
+
+_MIB = 1 << 20
+
+
+def start_grpcio(
+    service: Any,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    max_workers: int = 4,
+    max_message_bytes: int = 16 * _MIB,
+    keepalive: Keepalive = Keepalive(),
+    certificates: Certificates | None = None,
+) -> GrpcioEngine:
+    return GrpcioEngine(
+        service,
+        host=host,
+        port=port,
+        max_workers=max_workers,
+        max_message_bytes=max_message_bytes,
+        keepalive=keepalive,
+        certificates=certificates,
+    )
+
+
+def start_wire(
+    service: Any,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    max_workers: int = 4,
+    max_message_bytes: int = 16 * _MIB,
+    keepalive: Keepalive = Keepalive(),
+    certificates: Certificates | None = None,
+) -> WireEngine:
+    del max_message_bytes  # the service keeps to it
+    return WireEngine(
+        service,
+        host=host,
+        port=port,
+        max_workers=max_workers,
+        limits=Limits(keepalive=keepalive),
+        certificates=certificates,
+    )
+
+
+STARTERS = {"grpcio": start_grpcio, "wire": start_wire}
+ENGINES = list(STARTERS)

@@ -1,0 +1,1 @@
+"""gRPC's interoperability test services: `interop.proto` and what is generated from it."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from streamer.engines.tls import Certificates
 
 _MIB = 1 << 20
+_KEEPALIVE = Keepalive()
 
 
 def start_grpcio(
@@ -22,7 +23,7 @@ def start_grpcio(
     port: int = 0,
     max_workers: int = 4,
     max_message_bytes: int = 16 * _MIB,
-    keepalive: Keepalive = Keepalive(),
+    keepalive: Keepalive = _KEEPALIVE,
     certificates: Certificates | None = None,
 ) -> GrpcioEngine:
     return GrpcioEngine(
@@ -43,7 +44,7 @@ def start_wire(
     port: int = 0,
     max_workers: int = 4,
     max_message_bytes: int = 16 * _MIB,
-    keepalive: Keepalive = Keepalive(),
+    keepalive: Keepalive = _KEEPALIVE,
     certificates: Certificates | None = None,
 ) -> WireEngine:
     del max_message_bytes  # the service keeps to it

@@ -79,7 +79,7 @@ class GatheredFrames:
     """Messages whose vectors stay where they are: each row is a head, then a tail.
 
     `heads` and `tails` are Arrow buffers, owned; head i is
-    heads[head_offsets[i]:head_offsets[i + 1]] (integers, (rows + 1,)), tail i the
+    heads[head_offsets[i]:head_offsets[i + 1]] (int32, (rows + 1,)), tail i the
     `tail_bytes` bytes at i * tail_bytes of `tails`, which is a view on the batch that was
     encoded. Message j consists of the rows first_rows[j] to first_rows[j + 1].
     """
@@ -89,7 +89,7 @@ class GatheredFrames:
     def __init__(
         self,
         heads: pa.Buffer,
-        head_offsets: NDArray[np.integer],
+        head_offsets: NDArray[np.int32],
         tails: pa.Buffer,
         tail_bytes: int,
         first_rows: NDArray[np.integer],

@@ -11,8 +11,8 @@ import click
 import psutil
 
 from streamer.chunking import calculate_optimal_chunk_size
-from streamer.dataset import Dataset
 from streamer.config import Engine
+from streamer.dataset import Dataset
 from streamer.engines.grpcio import GrpcioEngine
 from streamer.engines.tls import Certificates
 from streamer.engines.wire.engine import WireEngine

@@ -134,7 +134,7 @@ def _behaviour(
                 for block in blocks:
                     yield from block.messages()
                     del block  # before the next one is made
-        except Exception as error:  # noqa: BLE001 - the one place where errors become statuses
+        except Exception as error:  # the one place where errors become statuses
             status, text = answer_for(error)
             if isinstance(error, StreamerError):
                 _log.warning("call from %s refused: %s: %s", caller.peer, status.name, text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -14,8 +14,6 @@ from streamer.errors import StreamerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import grpc
 
     from streamer.service import Answer, Caller, EmbeddingService
 
@@ -46,8 +44,11 @@ def methods_of(
     }
 
 
-def add_standard_services(server: grpc.Server) -> health.HealthServicer:
-    """Add health and reflection; every service is SERVING until the servicer says otherwise."""
+def add_standard_services(server: Any) -> health.HealthServicer:  # noqa: ANN401
+    """Add health and reflection to whatever generated functions can add servicers to.
+
+    Every service is SERVING until the servicer says otherwise.
+    """
     servicer = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)

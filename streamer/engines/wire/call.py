@@ -32,6 +32,10 @@ class Block(Protocol):
     nbytes: int
 
 
+# What a method's thread hands over: a block, None at the end, or why there is no more.
+Outcome = Block | CallFailedError | None
+
+
 class Owner(Protocol):
     """What a call asks of the session that it belongs to; on the loop, but for `run_soon`."""
 
@@ -100,8 +104,8 @@ class Call:
         self.position = 0
         if self._handler.pushes:
             self._next_pushed()
-        else:
-            self._ask_for_block()
+        elif self._frames is not None:
+            self._ask_for_block(self._frames)
 
     # What a context asks for, from any thread.
 
@@ -128,35 +132,33 @@ class Call:
     def _start(self) -> None:
         arguments = (self.push,) if self._handler.pushes else ()
         self._frames = self._handler.begin(self.context, *arguments)
-        self._ask_for_block()
+        self._ask_for_block(self._frames)
 
-    def _ask_for_block(self) -> None:
+    def _ask_for_block(self, generator: Generator[Frames, None, None]) -> None:
         self._is_advancing = True
-        self._pool.submit(self._advance)
+        self._pool.submit(self._advance, generator)
 
-    def _advance(self) -> None:
+    def _advance(self, generator: Generator[Frames, None, None]) -> None:
         """Make the next block; in a thread of the pool."""
-        assert self._frames is not None
-        outcome: Block | None | CallFailedError = None
+        outcome: Outcome = None
         try:
-            frames = None if self._is_over else next(self._frames, None)
+            frames = None if self._is_over else next(generator, None)
             outcome = None if frames is None else self._owner.prepare(frames)
         except CallFailedError as error:
             outcome = error
-        except Exception:
+        except Exception:  # a defect of ours: the peer gets an answer all the same
             _log.exception("call from %s failed", self._owner.peer)
             outcome = CallFailedError(Status.INTERNAL, "internal error")
-        self._owner.run_soon(self._advanced, outcome)
+        self._owner.run_soon(self._advanced, generator, outcome)
 
-    def _advanced(self, outcome: Block | None | CallFailedError) -> None:
+    def _advanced(self, generator: Generator[Frames, None, None], outcome: Outcome) -> None:
         self._is_advancing = False
         if self._is_over:
-            assert self._frames is not None
-            self._pool.submit(self._frames.close)
+            self._pool.submit(generator.close)
         elif outcome is not None or not self._handler.pushes:
             self._take(outcome)
 
-    def _take(self, outcome: Block | None | CallFailedError) -> None:
+    def _take(self, outcome: Outcome) -> None:
         trailing = self.context.trailing_metadata()
         if isinstance(outcome, CallFailedError):
             self._owner.finish(self, outcome.status, outcome.text, trailing)

@@ -15,7 +15,6 @@ HPACK, settings and windows are h2's.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, ClassVar
 
 import h2.events
@@ -23,37 +22,29 @@ from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
 
 from streamer.engines.wire import events as ours
+from streamer.engines.wire.faults import NotHttp2Error, PeerFaultError
 from streamer.engines.wire.h2_state import can_send, initiate, new_h2_connection
-from streamer.engines.wire.limits import CalmDownError, Patience
+from streamer.engines.wire.limits import Patience, PingRule
 from streamer.engines.wire.messages import ACCEPTED_ENCODING, MessageReader
-from streamer.engines.wire.metadata import format_message, format_metadata
 from streamer.engines.wire.meter import (
     COMPLETED_CALL,
     EARNED_PER_BYTE,
     FrameMeter,
-    FrameTooLongError,
 )
+from streamer.engines.wire.preface import Preface
 from streamer.engines.wire.request import RefusedError, parse_head
+from streamer.engines.wire.response import headers, trailers
 from streamer.errors import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from streamer.engines.wire.limits import Limits
-    from streamer.engines.wire.metadata import Field, Value
+    from streamer.engines.wire.metadata import Value
 
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_HTTP1_REQUEST = re.compile(rb"[A-Z]{3,}[ A-Z]")
-_HTTP1_ANSWER = (
-    b"HTTP/1.1 505 HTTP Version Not Supported\r\nConnection: close\r\n"
-    b"Content-Type: text/plain\r\nContent-Length: 38\r\n\r\n"
-    b"This port speaks gRPC over HTTP/2 only"
-)
 # Messages of a client stream that nobody has taken yet; beyond it the window stays shut.
 _UNTAKEN_BYTES = 65_536
 _MAX_STREAM_ID = 2**31 - 1
-# Pings that come too early, with nothing sent in between, before the connection ends (gRFC A8).
-_PING_STRIKES = 2
 DRAIN_PING = b"draining"
 
 
@@ -80,13 +71,12 @@ class Connection:
         self._h2 = new_h2_connection()
         self._patience = Patience(now)
         self._meter = FrameMeter(self._patience)
-        self._preface = b""
+        self._preface = Preface()
+        self._ping_rule = PingRule(limits.keepalive)
         self._answer = b""  # to somebody who doesn't speak HTTP/2
         self._streams: dict[int, _Stream] = {}
         self._is_ready = False
         self._is_draining = False
-        self._last_ping = float("-inf")
-        self._ping_strikes = 0
 
     def receive(self, data: bytes, now: float) -> list[ours.Event]:
         """Handle bytes from the peer; return what they mean, in order."""
@@ -100,14 +90,14 @@ class Connection:
                 if (handle := self._HANDLERS.get(type(h2_event)))
                 for event in handle(self, h2_event, now)
             ]
-        except CalmDownError as error:
-            self._close(ErrorCodes.ENHANCE_YOUR_CALM, str(error).encode())
-            message = f"a flood of frames {error}"
-            raise ConnectionFailedError(message) from None
-        except FrameTooLongError:
-            self._close(ErrorCodes.FRAME_SIZE_ERROR)
-            message = "a frame longer than the settings permit"
-            raise ConnectionFailedError(message) from None
+        except NotHttp2Error as fault:
+            self._answer = fault.answer
+            if not fault.answer:
+                self._close(fault.code)
+            raise ConnectionFailedError(str(fault)) from None
+        except PeerFaultError as fault:
+            self._close(fault.code, str(fault).encode())
+            raise ConnectionFailedError(str(fault)) from None
         except ProtocolError as error:  # h2 has its GOAWAY ready
             message = f"{type(error).__name__}: {error}"
             raise ConnectionFailedError(message) from None
@@ -137,7 +127,7 @@ class Connection:
         self._h2.outbound_flow_control_window -= data_bytes
         self._h2.streams[stream_id].outbound_flow_control_window -= data_bytes
         self._patience.earn(data_bytes * EARNED_PER_BYTE)
-        self._ping_strikes = 0
+        self._ping_rule.sent()
 
     def consumed(self, stream_id: int, message: bytes) -> None:
         """Take note that a message was used: the peer may send more."""
@@ -150,12 +140,12 @@ class Connection:
 
     def respond(self, stream_id: int, metadata: Iterable[tuple[str, Value]]) -> None:
         """Begin the answer to a call: headers; ValueError for metadata that can't be sent."""
-        fields = format_metadata(metadata)
+        fields = headers(metadata)
         stream = self._streams.get(stream_id)
         if stream is not None and can_send(self._h2, stream_id):
-            self._h2.send_headers(stream_id, [*_RESPONSE_FIELDS, *fields])
+            self._h2.send_headers(stream_id, fields)
             stream.has_responded = True
-            self._ping_strikes = 0
+            self._ping_rule.sent()
 
     def finish(
         self,
@@ -166,21 +156,18 @@ class Connection:
         http_status: int = 200,
     ) -> None:
         """End a call: trailers, or headers and trailers in one if nothing was sent yet."""
-        fields = format_metadata(metadata)
+        fields = trailers(status, text, metadata)
         stream = self._streams.pop(stream_id, None)
         if stream is None or not can_send(self._h2, stream_id):
             return
-        trailers: list[Field] = [(b"grpc-status", b"%d" % status)]
-        if text:
-            trailers.append((b"grpc-message", format_message(text)))
         if not stream.has_responded:
-            trailers = [(b":status", b"%d" % http_status), *_RESPONSE_FIELDS[1:], *trailers]
-        self._h2.send_headers(stream_id, [*trailers, *fields], end_stream=True)
+            fields = headers((), http_status) + fields
+        self._h2.send_headers(stream_id, fields, end_stream=True)
         if stream.request_ended:
             self._patience.earn(COMPLETED_CALL)
         else:  # RFC 9113 section 8.1: the rest of the request isn't needed
             self._h2.reset_stream(stream_id, ErrorCodes.NO_ERROR)
-        self._ping_strikes = 0
+        self._ping_rule.sent()
 
     def reset(self, stream_id: int, code: ErrorCodes) -> None:
         """End a call without an answer."""
@@ -209,22 +196,12 @@ class Connection:
         self._h2.close_connection(code, additional_data=why or None)
 
     def _after_preface(self, data: bytes) -> bytes:
-        """Return what h2 may see of `data`: nothing before the peer has shown its version."""
-        if len(self._preface) == len(_PREFACE):
+        """Return what h2 may see of `data`; answer the preface with our own."""
+        if self._preface.is_complete:
             return data
-        data = self._preface + data
-        self._preface = data[: len(_PREFACE)]
-        if not _PREFACE.startswith(self._preface):
-            if _HTTP1_REQUEST.match(data):
-                self._answer = _HTTP1_ANSWER
-                message = "an HTTP/1 request"
-            else:
-                self._close(ErrorCodes.PROTOCOL_ERROR)
-                message = "not HTTP/2"
-            raise ConnectionFailedError(message)
-        if len(self._preface) < len(_PREFACE):
-            return b""
-        initiate(self._h2, self._limits)
+        data = self._preface.feed(data)
+        if data:
+            initiate(self._h2, self._limits)
         return data
 
     def _on_settings(self, _event: h2.events.Event, _now: float) -> Iterable[ours.Event]:
@@ -290,12 +267,7 @@ class Connection:
         yield ours.WindowOpened(event.stream_id)
 
     def _on_ping(self, _event: h2.events.Event, now: float) -> Iterable[ours.Event]:
-        is_early = now - self._last_ping < self._limits.keepalive.tolerated_ping_seconds
-        self._last_ping = now
-        self._ping_strikes = self._ping_strikes + 1 if is_early else 0
-        if self._ping_strikes > _PING_STRIKES:
-            message = "too_many_pings"  # grpc clients look for this word (gRFC A8)
-            raise CalmDownError(message)
+        self._ping_rule.pinged(now)
         return ()
 
     def _on_ping_answer(
@@ -320,10 +292,3 @@ class Connection:
         h2.events.PingAckReceived: _on_ping_answer,
         h2.events.ConnectionTerminated: _on_goaway,
     }
-
-
-_RESPONSE_FIELDS: tuple[Field, ...] = (
-    (b":status", b"200"),
-    (b"content-type", b"application/grpc"),
-    (b"grpc-accept-encoding", ACCEPTED_ENCODING),
-)

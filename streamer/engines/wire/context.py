@@ -16,12 +16,12 @@ from streamer.engines.wire.metadata import format_metadata
 from streamer.errors import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from streamer.engines.wire.metadata import Value
     from streamer.engines.wire.request import RequestHead
 
-    Metadata = Sequence[tuple[str, Value]]
+    Metadata = tuple[tuple[str, Value], ...]
 
 
 class CallFailedError(Exception):
@@ -45,7 +45,7 @@ class Requests:
     """The messages of one call, for a thread that takes them one after another."""
 
     def __init__(self, taken: Callable[[bytes], None]) -> None:
-        self._queue: queue.SimpleQueue[bytes | None | CancelledError] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[bytes | CancelledError | None] = queue.SimpleQueue()
         self._taken = taken
 
     def put(self, message: bytes) -> None:
@@ -108,11 +108,12 @@ class Context(grpc.ServicerContext):
     def is_active(self) -> bool:
         return self._callbacks is not None
 
-    def time_remaining(self) -> float | None:
+    def time_remaining(self) -> float | None:  # type: ignore[override] # None: no deadline
         return self._seconds_left()
 
-    def cancel(self) -> None:
+    def cancel(self) -> bool:
         self._control.cancel_soon()
+        return True
 
     def add_callback(self, callback: Callable[[], None]) -> bool:
         with self._lock:
@@ -133,7 +134,7 @@ class Context(grpc.ServicerContext):
     def peer_identity_key(self) -> None:
         return None
 
-    def auth_context(self) -> dict[str, Sequence[bytes]]:
+    def auth_context(self) -> dict[str, bytes]:
         return {}
 
     def set_compression(self, _compression: grpc.Compression) -> None:

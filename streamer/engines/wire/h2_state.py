@@ -6,7 +6,7 @@ that `Connection.account` lowers; pyproject.toml names the releases that were te
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from h2.config import H2Configuration
 from h2.connection import (
@@ -28,7 +28,7 @@ _UNLIMITED = 2**31 - 1
 class _StateMachine(H2ConnectionStateMachine):
     """Streams under way outlive a GOAWAY of either side (RFC 9113 section 6.8)."""
 
-    _transitions: ClassVar = {
+    _transitions = {  # noqa: RUF012 - as in h2
         **H2ConnectionStateMachine._transitions,  # noqa: SLF001
         **{(state, goaway): (None, state) for state in _OPEN for goaway in _GOAWAY},
     }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
@@ -85,12 +85,14 @@ def block_handler(
     return Handler(begin, Pool.BLOCKS)
 
 
-def servicer_handler(handler: grpc.RpcMethodHandler) -> Handler:
+def servicer_handler(handler: grpc.RpcMethodHandler[Any, Any]) -> Handler:
     """Return the handler of a method that a generated add_...Servicer_to_server made."""
     behaviour = _behaviour(handler)
     takes_stream, gives_stream = handler.request_streaming, handler.response_streaming
 
-    def begin(context: Context, *push: Callable[[Frames | None], None]) -> Iterator[Frames]:
+    def begin(
+        context: Context, *push: Callable[[Frames | None], None]
+    ) -> Generator[Frames, None, None]:
         def send(response: Any) -> None:  # noqa: ANN401
             push[0](None if response is None else frames(response))
 
@@ -119,15 +121,14 @@ def servicer_handler(handler: grpc.RpcMethodHandler) -> Handler:
     )
 
 
-def _behaviour(handler: grpc.RpcMethodHandler) -> Callable[..., Any]:
-    kinds = {
+def _behaviour(handler: grpc.RpcMethodHandler[Any, Any]) -> Callable[..., Any]:
+    kinds: dict[tuple[bool, bool], Callable[..., Any] | None] = {
         (False, False): handler.unary_unary,
         (False, True): handler.unary_stream,
         (True, False): handler.stream_unary,
         (True, True): handler.stream_stream,
     }
-    behaviour: Callable[..., Any] = kinds[handler.request_streaming, handler.response_streaming]
-    return behaviour
+    return cast("Callable[..., Any]", kinds[handler.request_streaming, handler.response_streaming])
 
 
 @contextlib.contextmanager
@@ -155,16 +156,16 @@ def _only_request(context: Context) -> bytes:
     return messages[0]
 
 
-def _request(handler: grpc.RpcMethodHandler, context: Context) -> Any:  # noqa: ANN401
+def _request(handler: grpc.RpcMethodHandler[Any, Any], context: Context) -> Any:  # noqa: ANN401
     return _parsed(handler, _only_request(context))
 
 
-def _requests(handler: grpc.RpcMethodHandler, context: Context) -> Iterator[Any]:
+def _requests(handler: grpc.RpcMethodHandler[Any, Any], context: Context) -> Iterator[Any]:
     for message in context.requests:
         yield _parsed(handler, message)
 
 
-def _parsed(handler: grpc.RpcMethodHandler, message: bytes) -> Any:  # noqa: ANN401
+def _parsed(handler: grpc.RpcMethodHandler[Any, Any], message: bytes) -> Any:  # noqa: ANN401
     if handler.request_deserializer is None:
         return message
     try:
@@ -175,7 +176,7 @@ def _parsed(handler: grpc.RpcMethodHandler, message: bytes) -> Any:  # noqa: ANN
         raise CallFailedError(Status.INTERNAL, text) from None
 
 
-def _frames(handler: grpc.RpcMethodHandler, response: Any) -> JoinedFrames:  # noqa: ANN401
+def _frames(handler: grpc.RpcMethodHandler[Any, Any], response: Any) -> JoinedFrames:  # noqa: ANN401
     try:
         message = handler.response_serializer(response) if handler.response_serializer else response
         size = np.array([len(message)])

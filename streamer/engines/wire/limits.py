@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from streamer.engines.keepalive import Keepalive
+from streamer.engines.wire.faults import CalmDownError
 
 
 class Limits(NamedTuple):
@@ -40,8 +41,10 @@ _FULL = 2000.0
 _REFILL_PER_SECOND = 500.0
 
 
-class CalmDownError(Exception):
-    """The peer asks for much work and lets none be done."""
+_FLOOD = "too many frames for the calls they make"
+# gRPC clients look for these words, and ping less often then.
+_TOO_MANY_PINGS = "too_many_pings"
+_PING_STRIKES = 2
 
 
 class Patience:
@@ -62,8 +65,28 @@ class Patience:
         self._time = now
         self._left = min(refilled, _FULL) - cost
         if self._left < 0:
-            raise CalmDownError
+            raise CalmDownError(_FLOOD)
 
     def earn(self, amount: float) -> None:
         """Give back `amount`."""
         self._left = min(self._left + amount, _FULL)
+
+
+class PingRule:
+    """Whether a peer pings too often with nothing sent in between (gRFC A8, A9)."""
+
+    def __init__(self, keepalive: Keepalive) -> None:
+        self._interval = keepalive.tolerated_ping_seconds
+        self._last = float("-inf")
+        self._strikes = 0
+
+    def pinged(self, now: float) -> None:
+        """Take note of a PING; CalmDownError if it is one too many."""
+        self._strikes = self._strikes + 1 if now - self._last < self._interval else 0
+        self._last = now
+        if self._strikes > _PING_STRIKES:
+            raise CalmDownError(_TOO_MANY_PINGS)
+
+    def sent(self) -> None:
+        """Take note that the peer was sent headers or DATA."""
+        self._strikes = 0

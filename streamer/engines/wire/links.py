@@ -12,7 +12,7 @@ import contextlib
 import socket
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from streamer.engines.wire.data_frames import framed_pieces
 from streamer.engines.wire.segments import Outgoing, SegmentedBlock
@@ -202,12 +202,11 @@ class TransportLink(asyncio.Protocol):
         self._read_while_blocked = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
         self.session = Session(self._host, self)
         tls = transport.get_extra_info("ssl_object")
         if tls is not None and tls.selected_alpn_protocol() != "h2":
-            transport.abort()
+            self._transport.abort()
 
     def connection_lost(self, _error: Exception | None) -> None:
         self.blocked_since = self._host.loop.time()
@@ -258,8 +257,7 @@ class TransportLink(asyncio.Protocol):
             return
         output = self.session.guarded(self.session.next_output)
         if output is not None:
-            assert isinstance(output, bytes)
-            self._transport.write(output)
+            self._transport.write(cast("bytes", output))
             self.wake()
         elif self._is_closing:
             self.blocked_since = self._host.loop.time()  # nothing is written any more

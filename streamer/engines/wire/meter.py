@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from streamer.engines.wire.faults import FrameTooLongError
+
 if TYPE_CHECKING:
     from streamer.engines.wire.limits import Patience
 
@@ -42,10 +44,6 @@ COMPLETED_CALL = 2.0
 EARNED_PER_BYTE = 2 / 16_384
 
 
-class FrameTooLongError(Exception):
-    """A frame is longer than the settings permit."""
-
-
 class FrameMeter:
     """Follows the frames of one connection, from its preface on."""
 
@@ -62,7 +60,8 @@ class FrameMeter:
         while len(data) - place >= HEADER_BYTES:
             length = int.from_bytes(data[place : place + 3], "big")
             if length > _MAX_FRAME_BYTES:
-                raise FrameTooLongError
+                message = f"a frame of {length} bytes is longer than {_MAX_FRAME_BYTES}"
+                raise FrameTooLongError(message)
             cost += _cost(data[place + 3], data[place + 4], length)
             place += HEADER_BYTES + length
         self._to_skip = max(place - len(data), 0)

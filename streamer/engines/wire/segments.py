@@ -26,7 +26,7 @@ from streamer.engines.wire.data_frames import Segments, framed_segments
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from streamer.codec.frames import Frames, JoinedFrames
+    from streamer.codec.frames import JoinedFrames
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _writev = _libc.writev
@@ -90,7 +90,7 @@ class Outgoing:
 class SegmentedBlock:
     """A block of messages where it lies, ready to be cut into DATA frames."""
 
-    def __init__(self, frames: Frames) -> None:
+    def __init__(self, frames: GatheredFrames | JoinedFrames) -> None:
         """Find the segments, and bring those of a file into memory (which may take long)."""
         self.nbytes = frames.nbytes
         self.rows = frames.rows

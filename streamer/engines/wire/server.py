@@ -9,7 +9,8 @@ import os
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from streamer.engines.hosting import format_address, listening_socket
 from streamer.engines.wire.handlers import Pool, servicer_handler
@@ -18,7 +19,8 @@ from streamer.engines.wire.links import Pump, SocketLink, TransportLink
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from concurrent.futures import Executor
 
     import grpc
 
@@ -36,11 +38,12 @@ _LAST_WORDS_SECONDS = 2.0
 _RETRY_ACCEPT_SECONDS = 1.0
 
 
-class _CallDetails(NamedTuple):
+@dataclass
+class _CallDetails:
     """What grpcio's generic handlers are asked with."""
 
     method: str
-    invocation_metadata: Sequence[tuple[str, str | bytes]]
+    invocation_metadata: tuple[tuple[str, str | bytes], ...] = ()
 
 
 class WireServer:
@@ -64,7 +67,7 @@ class WireServer:
         self.limits = limits
         self._tls = tls
         self._listener = listening_socket(host, port)
-        self._listener.setblocking(False)
+        self._listener.settimeout(0)  # never block
         self.port: int = self._listener.getsockname()[1]
         self.address = format_address(host, self.port)
         self._methods: dict[str, Handler | None] = {}
@@ -75,7 +78,7 @@ class WireServer:
             Pool.CALLS: _CALL_WORKERS,
             Pool.STREAMS: max_workers,
         }
-        self.pools = {
+        self.pools: Mapping[Pool, Executor] = {
             pool: ThreadPoolExecutor(count, thread_name_prefix=f"wire-{pool.name.lower()}")
             for pool, count in workers.items()
         }
@@ -93,7 +96,7 @@ class WireServer:
         self._generic_handlers += handlers
 
     def add_registered_method_handlers(
-        self, service: str, handlers: dict[str, grpc.RpcMethodHandler]
+        self, service: str, handlers: dict[str, grpc.RpcMethodHandler[Any, Any]]
     ) -> None:
         """Do nothing: generated functions register the same methods generically before."""
 
@@ -101,12 +104,12 @@ class WireServer:
         """Add methods that yield blocks."""
         self._methods |= {f"/{service}/{name}": handler for name, handler in handlers.items()}
 
-    def handlers(self, path: str) -> Handler | None:
+    def handlers(self, path: str, /) -> Handler | None:
         """Return what answers calls of `path`, None if nothing does."""
         if path in self._methods:
             return self._methods[path]
         for generic in self._generic_handlers:
-            found = generic.service(_CallDetails(path, ()))
+            found = generic.service(_CallDetails(path))
             if found is not None:
                 self._methods[path] = servicer_handler(found)
                 return self._methods[path]
@@ -146,7 +149,7 @@ class WireServer:
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return
         except OSError as error:  # out of file descriptors: trying at once would only spin
-            _log.error("can't accept connections: %s", error)  # noqa: TRY400
+            _log.error("can't accept connections: %s", error)
             self.loop.remove_reader(self._listener.fileno())
             self.loop.call_later(_RETRY_ACCEPT_SECONDS, self._begin)
             return
@@ -154,7 +157,7 @@ class WireServer:
             peer_socket.close()
             self._refused += 1
             return
-        peer_socket.setblocking(False)
+        peer_socket.settimeout(0)  # never block
         peer_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._tls is None:
             link = SocketLink(self, self._pump, peer_socket, _peer(address))

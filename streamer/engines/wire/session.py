@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
-
-from h2.errors import ErrorCodes
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from streamer.engines.wire import events
 from streamer.engines.wire.call import Call
 from streamer.engines.wire.connection import DRAIN_PING, Connection, ConnectionFailedError
+from streamer.engines.wire.times import Due, Times
 from streamer.errors import Status
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ class Link(Protocol):
     share_alone_bytes: int
 
     def prepare(self, frames: Any) -> Any: ...  # noqa: ANN401
-    def cut(self, block: Any, start: int, stop: int, frame_bytes: int, stream_id: int) -> Any: ...  # noqa: ANN401, E501
+    def cut(self, block: Any, start: int, stop: int, frame_bytes: int, stream_id: int) -> Any: ...  # noqa: ANN401
     def wake(self) -> None: ...
     def close(self) -> None: ...
     def abort(self) -> None: ...
@@ -56,9 +55,9 @@ class Host(Protocol):
 
     loop: asyncio.AbstractEventLoop
     limits: Limits
-    handlers: Callable[[str], Handler | None]
     pools: Mapping[Pool, Executor]
 
+    def handlers(self, path: str, /) -> Handler | None: ...
     def closed(self, session: Session) -> None: ...
 
 
@@ -75,19 +74,17 @@ class Session:
         self._calls: dict[int, Call] = {}
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._ready: deque[Call] = deque()
-        self._is_ready = False
         self._is_leaving = False
         self._has_left = False
-        self._began = self._heard = self._last_call = self.now()
-        self._pinged: float | None = None
+        self._times = Times(host.limits, self.now())
 
     # What the link tells.
 
     def received(self, data: bytes) -> None:
-        self._heard = self.now()
-        self._pinged = None
+        now = self.now()
+        self._times.heard(now)
         try:
-            for event in self._core.receive(data, self._heard):
+            for event in self._core.receive(data, now):
                 self._HANDLERS[type(event)](self, event)
         except ConnectionFailedError as failure:
             _log.warning("connection from %s ended: %s", self.peer, failure)
@@ -194,21 +191,15 @@ class Session:
     def check_times(self) -> None:
         """End what takes too long; called now and then."""
         now, limits = self.now(), self._host.limits
-        if not self._is_ready and now - self._began > limits.handshake_seconds:
+        due, why = self._times.due(
+            now, calls=len(self._calls), blocked_since=self._link.blocked_since
+        )
+        if due is Due.GIVE_UP:
+            _log.warning("connection from %s given up: %s", self.peer, why)
             self._link.abort()
-        elif (
-            self._link.blocked_since is not None
-            and now - self._link.blocked_since > limits.stall_seconds
-        ):
-            _log.warning("connection from %s ended: it takes nothing", self.peer)
-            self._link.abort()
-        elif not self._calls and now - self._last_call > limits.idle_seconds:
+        elif due is Due.LEAVE:
             self.drain()
-        elif self._pinged is not None and now - self._pinged > limits.keepalive.timeout_seconds:
-            _log.warning("connection from %s ended: no answer to a ping", self.peer)
-            self._link.abort()
-        elif self._pinged is None and now - self._heard > limits.keepalive.time_seconds:
-            self._pinged = now
+        elif due is Due.PING:
             self._core.ping(_KEEPALIVE_PING)
             self._link.wake()
         for call in list(self._calls.values()):
@@ -224,7 +215,7 @@ class Session:
             self.finish(call, Status.CANCELLED, text, ())
 
     def _on_ready(self, _event: events.PeerReady) -> None:
-        self._is_ready = True
+        self._times.ready()
 
     def _on_call(self, event: events.CallOpened) -> None:
         handler = self._host.handlers(event.head.path)
@@ -267,7 +258,7 @@ class Session:
     def _on_leaving(self, _event: events.PeerLeaving) -> None:
         self._has_left = True
 
-    _HANDLERS = {
+    _HANDLERS: ClassVar[dict[type, Callable[..., None]]] = {
         events.PeerReady: _on_ready,
         events.CallOpened: _on_call,
         events.MessageArrived: _on_message,
@@ -283,7 +274,7 @@ class Session:
             timer.cancel()
         if call := self._calls.pop(stream_id, None):
             call.stop()
-        self._last_call = self.now()
+        self._times.call_ended(self.now())
         self._close_if_done()
 
     def _close_if_done(self) -> None:

@@ -1,0 +1,59 @@
+"""When a connection has waited long enough for its peer. No clock: seconds come in."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from streamer.engines.wire.limits import Limits
+
+
+class Due(Enum):
+    """What it is time for."""
+
+    NOTHING = auto()
+    PING = auto()
+    LEAVE = auto()  # it was idle: let the peer know, and close
+    GIVE_UP = auto()  # close at once: there is nobody
+
+
+class Times:
+    """What has last happened on one connection, and what follows from that."""
+
+    def __init__(self, limits: Limits, now: float) -> None:
+        self._limits = limits
+        self._began = self._heard = self._last_call = now
+        self._is_ready = False
+        self._pinged: float | None = None
+
+    def ready(self) -> None:
+        """Take note that the peer has finished its part of the handshake."""
+        self._is_ready = True
+
+    def heard(self, now: float) -> None:
+        """Take note of a sign of life."""
+        self._heard = now
+        self._pinged = None
+
+    def call_ended(self, now: float) -> None:
+        self._last_call = now
+
+    def due(self, now: float, *, calls: int, blocked_since: float | None) -> tuple[Due, str]:
+        """Return what is due, and why, for the log.
+
+        `calls` are under way; `blocked_since` says when the peer stopped taking bytes.
+        """
+        limits, keepalive = self._limits, self._limits.keepalive
+        if not self._is_ready and now - self._began > limits.handshake_seconds:
+            return Due.GIVE_UP, "no handshake"
+        if blocked_since is not None and now - blocked_since > limits.stall_seconds:
+            return Due.GIVE_UP, "it takes nothing"
+        if self._pinged is not None and now - self._pinged > keepalive.timeout_seconds:
+            return Due.GIVE_UP, "no answer to a ping"
+        if not calls and now - self._last_call > limits.idle_seconds:
+            return Due.LEAVE, "idle"
+        if self._pinged is None and now - self._heard > keepalive.time_seconds:
+            self._pinged = now
+            return Due.PING, "silence"
+        return Due.NOTHING, ""

@@ -56,6 +56,15 @@ def test_options_go_before_environment_before_env_file(monkeypatch: pytest.Monke
         ("BATCH_SERVER_PORT", "x"),
         ("SHUTDOWN_GRACE_SECONDS", "-1"),
         ("LOG_LEVEL", "LOUD"),
+        ("ENGINE", "steam"),
+        ("HEAD_CACHE_SIZE", "-1"),
+        ("MAX_CONNECTIONS", "0"),
+        ("MAX_STREAMS_PER_CONNECTION", "0"),
+        ("MAX_HEADER_LIST_SIZE", "100"),
+        ("MAX_REQUEST_SIZE", "1"),
+        ("HANDSHAKE_TIMEOUT_SECONDS", "0"),
+        ("IDLE_TIMEOUT_SECONDS", "nan"),
+        ("STALL_TIMEOUT_SECONDS", "-5"),
     ],
 )
 def test_wrong_value_is_an_error_that_names_the_variable(
@@ -101,3 +110,32 @@ def test_example_shows_every_setting_with_its_default() -> None:
     assert Settings(_env_file=None) == load_settings()  # type: ignore[call-arg]
     for variable in [*_VARIABLES, "PKL_PATH"]:
         assert f"{variable}=" in example.read_text()
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"TLS_CERT": "a.pem"}, "TLS_CERT and TLS_KEY belong together"),
+        ({"TLS_KEY": "a.key"}, "TLS_CERT and TLS_KEY belong together"),
+        ({"TLS_CLIENT_CA": "ca.pem"}, "TLS_CLIENT_CA needs TLS_CERT and TLS_KEY"),
+    ],
+)
+def test_half_of_a_tls_setup_is_refused(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], text: str
+) -> None:
+    """A server never falls back to plain text because one variable is missing."""
+    for variable, value in given.items():
+        monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError, match=text):
+        load_settings()
+
+
+def test_env_example_names_every_setting_with_its_default() -> None:
+    """Whoever copies .env.example changes nothing."""
+    example = Path(__file__).parent.parent / ".env.example"
+    defaults = load_settings()
+    Path(".env").write_text(example.read_text())
+
+    assert defaults == load_settings()
+    named = {line.strip("# ").partition("=")[0] for line in example.read_text().splitlines()}
+    assert set(_VARIABLES) <= named

@@ -20,7 +20,7 @@ from streamer.engines.hosting import (
     AddressError,
     add_standard_services,
     format_address,
-    listening_socket,
+    listening_sockets,
     methods_of,
 )
 from streamer.engines.keepalive import Keepalive
@@ -95,7 +95,8 @@ class GrpcioEngine:
 
 def _bind(server: grpc.Server, host: str, port: int, certificates: Certificates | None) -> int:
     # The system says what is wrong with an address, and grpcio doesn't.
-    listening_socket(host, port).close()
+    for probe in listening_sockets(host, port):
+        probe.close()
     address = format_address(host, port)
     try:
         if certificates is None:

@@ -34,9 +34,15 @@ class _StateMachine(H2ConnectionStateMachine):
     }
 
 
+class _H2Connection(H2Connection):
+    # h2 remembers how each stream was closed, 65,536 of them by default, 7 MB a connection.
+    # Frames of a stream that was closed longer ago than this end the connection.
+    MAX_CLOSED_STREAMS = 4096
+
+
 def new_h2_connection() -> H2Connection:
     """Return a server's connection; nothing is sent yet."""
-    connection = H2Connection(
+    connection = _H2Connection(
         H2Configuration(
             client_side=False,
             # Ours are made by format_metadata; what peers send is still checked.

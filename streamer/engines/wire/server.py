@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import logging
 import os
 import socket
@@ -12,10 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from streamer.engines.hosting import format_address, listening_socket
+from streamer.engines.hosting import format_address, listening_sockets
 from streamer.engines.wire.handlers import Pool, servicer_handler
 from streamer.engines.wire.limits import Limits
 from streamer.engines.wire.links import Pump, SocketLink, TransportLink
+from streamer.engines.wire.session import Session
 
 if TYPE_CHECKING:
     import ssl
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     import grpc
 
     from streamer.engines.wire.handlers import Handler
-    from streamer.engines.wire.session import Session
 
 _log = logging.getLogger(__name__)
 
@@ -66,9 +67,8 @@ class WireServer:
         """Bind the address; AddressError if that can't be had."""
         self.limits = limits
         self._tls = tls
-        self._listener = listening_socket(host, port)
-        self._listener.settimeout(0)  # never block
-        self.port: int = self._listener.getsockname()[1]
+        self._listeners = listening_sockets(host, port)
+        self.port: int = self._listeners[0].getsockname()[1]
         self.address = format_address(host, self.port)
         self._methods: dict[str, Handler | None] = {}
         self._generic_handlers: list[grpc.GenericRpcHandler] = []
@@ -82,7 +82,7 @@ class WireServer:
             pool: ThreadPoolExecutor(count, thread_name_prefix=f"wire-{pool.name.lower()}")
             for pool, count in workers.items()
         }
-        self.loop = asyncio.new_event_loop()
+        self.loop = _new_event_loop()
         self._thread = threading.Thread(target=self._run, name="wire", daemon=True)
         self._pump = Pump(self.loop)
         self._sessions: set[Session] = set()
@@ -117,7 +117,8 @@ class WireServer:
 
     def start(self) -> None:
         self._thread.start()
-        self.loop.call_soon_threadsafe(self._begin)
+        self.loop.call_soon_threadsafe(self._listen)
+        self.loop.call_soon_threadsafe(self._check)
 
     def stop(self, grace_seconds: float) -> None:
         """Accept no more calls, wait for those under way, end those that take longer."""
@@ -130,6 +131,10 @@ class WireServer:
         self._thread.join()
         self.loop.close()
 
+    def opened(self, session: Session) -> None:
+        self._sessions.add(session)
+        self._empty.clear()
+
     def closed(self, session: Session) -> None:
         self._sessions.discard(session)
         if not self._sessions:
@@ -139,19 +144,20 @@ class WireServer:
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
 
-    def _begin(self) -> None:
-        self.loop.add_reader(self._listener.fileno(), self._accept)
-        self.loop.call_later(_CHECK_SECONDS, self._check)
+    def _listen(self) -> None:
+        for listener in self._listeners:
+            self.loop.add_reader(listener, self._accept, listener)
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         try:
-            peer_socket, address = self._listener.accept()
+            peer_socket, address = listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return
         except OSError as error:  # out of file descriptors: trying at once would only spin
             _log.error("can't accept connections: %s", error)
-            self.loop.remove_reader(self._listener.fileno())
-            self.loop.call_later(_RETRY_ACCEPT_SECONDS, self._begin)
+            for each in self._listeners:
+                self.loop.remove_reader(each)
+            self.loop.call_later(_RETRY_ACCEPT_SECONDS, self._listen)
             return
         if len(self._sessions) + len(self._handshakes) >= self.limits.max_connections:
             peer_socket.close()
@@ -160,8 +166,7 @@ class WireServer:
         peer_socket.settimeout(0)  # never block
         peer_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._tls is None:
-            link = SocketLink(self, self._pump, peer_socket, _peer(address))
-            self._add(link.session)
+            SocketLink(self, self._pump, peer_socket, _peer(address))
         else:
             task = self.loop.create_task(self._shake_hands(self._tls, peer_socket, address))
             self._handshakes.add(task)
@@ -174,21 +179,16 @@ class WireServer:
         address: tuple[str, int],
     ) -> None:
         try:
-            _, link = await self.loop.connect_accepted_socket(
+            await self.loop.connect_accepted_socket(
                 lambda: TransportLink(self, self._pump, _peer(address)),
                 peer_socket,
                 ssl=tls(),
                 ssl_handshake_timeout=self.limits.handshake_seconds,
+                ssl_shutdown_timeout=_LAST_WORDS_SECONDS,
             )
         except OSError as error:  # ssl.SSLError and timeouts included
             _log.info("TLS handshake with %s failed: %s", _peer(address), error)
             peer_socket.close()
-        else:
-            self._add(link.session)
-
-    def _add(self, session: Session) -> None:
-        self._sessions.add(session)
-        self._empty.clear()
 
     def _check(self) -> None:
         self.loop.call_later(_CHECK_SECONDS, self._check)
@@ -202,21 +202,30 @@ class WireServer:
             session.guarded(session.check_times)
 
     async def _stop(self, grace_seconds: float) -> None:
-        self.loop.remove_reader(self._listener.fileno())
-        self._listener.close()
+        for listener in self._listeners:
+            self.loop.remove_reader(listener)
+            listener.close()
+        self._listeners = []
         for task in self._handshakes:
             task.cancel()
-        for wait_seconds, end in (
-            (grace_seconds, "drain"),
-            (_LAST_WORDS_SECONDS, "cut_off"),
+        for end, wait_seconds in (
+            (Session.drain, grace_seconds),
+            (Session.cut_off, _LAST_WORDS_SECONDS),
+            (Session.abort, _LAST_WORDS_SECONDS),
         ):
             for session in list(self._sessions):
-                getattr(session, end)()
+                end(session)
             if self._sessions:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._empty.wait(), wait_seconds)
-        for session in list(self._sessions):
-            session.abort()
+
+
+def _new_event_loop() -> asyncio.AbstractEventLoop:
+    """Return uvloop's where it is installed; the extra `uvloop` does that."""
+    if importlib.util.find_spec("uvloop"):
+        loop: asyncio.AbstractEventLoop = importlib.import_module("uvloop").new_event_loop()
+        return loop
+    return asyncio.new_event_loop()
 
 
 def _peer(address: tuple[str, int]) -> str:

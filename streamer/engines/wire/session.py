@@ -58,6 +58,7 @@ class Host(Protocol):
     pools: Mapping[Pool, Executor]
 
     def handlers(self, path: str, /) -> Handler | None: ...
+    def opened(self, session: Session) -> None: ...
     def closed(self, session: Session) -> None: ...
 
 
@@ -77,6 +78,7 @@ class Session:
         self._is_leaving = False
         self._has_left = False
         self._times = Times(host.limits, self.now())
+        host.opened(self)
 
     # What the link tells.
 
@@ -165,7 +167,9 @@ class Session:
 
     def drain(self) -> None:
         """Let calls under way end, take no new ones, then close."""
-        if not self._is_leaving:
+        if not self._times.is_ready:
+            self._link.close()
+        elif not self._is_leaving:
             self._is_leaving = True
             self._core.begin_drain()
             self._host.loop.call_later(_DRAIN_PING_SECONDS, self._end_drain)

@@ -27,8 +27,12 @@ class Times:
         self._is_ready = False
         self._pinged: float | None = None
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether the peer has finished its part of the handshake."""
+        return self._is_ready
+
     def ready(self) -> None:
-        """Take note that the peer has finished its part of the handshake."""
         self._is_ready = True
 
     def heard(self, now: float) -> None:
@@ -47,8 +51,9 @@ class Times:
         limits, keepalive = self._limits, self._limits.keepalive
         if not self._is_ready and now - self._began > limits.handshake_seconds:
             return Due.GIVE_UP, "no handshake"
-        if blocked_since is not None and now - blocked_since > limits.stall_seconds:
-            return Due.GIVE_UP, "it takes nothing"
+        if blocked_since is not None:  # a PING of ours would wait behind what isn't taken
+            stalled = now - blocked_since > limits.stall_seconds
+            return (Due.GIVE_UP, "it takes nothing") if stalled else (Due.NOTHING, "")
         if self._pinged is not None and now - self._pinged > keepalive.timeout_seconds:
             return Due.GIVE_UP, "no answer to a ping"
         if not calls and now - self._last_call > limits.idle_seconds:

@@ -73,7 +73,7 @@ def listening_sockets(host: str, port: int) -> list[socket.socket]:
         ):
             shared_port = listeners[0].getsockname()[1] if listeners else port
             try:
-                listeners.append(_listen(family, kind, protocol, (address[0], shared_port)))
+                listeners.append(_listen(family, kind, protocol, (str(address[0]), shared_port)))
             except OSError as error:
                 # A name may have an address of a family that this machine doesn't use.
                 if not listeners or error.errno not in _NOT_HERE:

@@ -1,11 +1,11 @@
 """The wire engine: an HTTP/2 server that writes whole blocks of messages.
 
-server     listener, event loop, pools              threads and sockets
-links      a connection's bytes; segments: addresses
-session    a connection's calls; call: one of them  event loop
-handlers   methods as generators of Frames          pool threads
-connection HTTP/2 and gRPC, of which the others know nothing; with request, messages,
-           metadata, meter, limits, data_frames     pure
+engine        what `serve` starts: EmbeddingService, health, reflection
+server        listeners, event loop, pools
+..._link      a connection's bytes; pump: one link after another; segments: raw addresses
+session       a connection's calls; call: one of them; context: what its method sees
+handlers      methods as generators of Frames, run in the pools' threads
+connection    HTTP/2 and gRPC, pure, and so is all that it imports
 """
 
 from streamer.engines.wire.server import WireServer

@@ -9,47 +9,24 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from streamer.engines.wire.context import CallFailedError, Context, Requests
 from streamer.errors import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator
     from concurrent.futures import Executor
 
     from streamer.codec.frames import Frames
     from streamer.engines.wire.handlers import Handler
-    from streamer.engines.wire.metadata import Value
+    from streamer.engines.wire.interfaces import Block, Metadata, Owner
     from streamer.engines.wire.request import RequestHead
 
+    # What a method's thread hands over: a block, None at the end, or why there is no more.
+    Outcome = Block | CallFailedError | None
+
 _log = logging.getLogger(__name__)
-
-
-class Block(Protocol):
-    """A block of messages, made ready for one kind of link."""
-
-    nbytes: int
-
-
-# What a method's thread hands over: a block, None at the end, or why there is no more.
-Outcome = Block | CallFailedError | None
-
-
-class Owner(Protocol):
-    """What a call asks of the session that it belongs to; on the loop, but for `run_soon`."""
-
-    peer: str
-    prepare: Callable[[Frames], Block]
-
-    def now(self) -> float: ...
-    def run_soon(self, action: Callable[..., None], *arguments: object) -> None: ...
-    def send_headers(self, call: Call, metadata: Sequence[tuple[str, Value]]) -> None: ...
-    def has_block(self, call: Call) -> None: ...
-    def finish(
-        self, call: Call, status: Status, text: str, metadata: Sequence[tuple[str, Value]]
-    ) -> None: ...
-    def consumed(self, call: Call, message: bytes) -> None: ...
 
 
 class Call:
@@ -109,7 +86,7 @@ class Call:
 
     # What a context asks for, from any thread.
 
-    def send_headers_soon(self, metadata: Sequence[tuple[str, Value]]) -> None:
+    def send_headers_soon(self, metadata: Metadata) -> None:
         self._owner.run_soon(self._owner.send_headers, self, metadata)
 
     def cancel_soon(self) -> None:

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 from streamer.engines.hosting import format_address, listening_sockets
 from streamer.engines.wire.handlers import Pool, servicer_handler
 from streamer.engines.wire.limits import Limits
-from streamer.engines.wire.links import Pump, SocketLink, TransportLink
+from streamer.engines.wire.pump import Pump
 from streamer.engines.wire.session import Session
+from streamer.engines.wire.socket_link import SocketLink
+from streamer.engines.wire.transport_link import TransportLink
 
 if TYPE_CHECKING:
     import ssl

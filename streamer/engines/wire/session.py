@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from streamer.engines.wire import events
 from streamer.engines.wire.call import Call
@@ -18,13 +18,10 @@ from streamer.errors import Status
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Mapping, Sequence
-    from concurrent.futures import Executor
+    from collections.abc import Callable
 
-    from streamer.engines.wire.call import Block
-    from streamer.engines.wire.handlers import Handler, Pool
+    from streamer.engines.wire.interfaces import Block, Host, Link, Metadata
     from streamer.engines.wire.limits import Limits
-    from streamer.engines.wire.metadata import Value
     from streamer.engines.wire.segments import Outgoing
 
 _log = logging.getLogger(__name__)
@@ -34,32 +31,6 @@ _SHARE_BYTES = 1 << 20
 # A peer that was told that the server drains has this long to say that it has heard.
 _DRAIN_PING_SECONDS = 1.0
 _KEEPALIVE_PING = b"alive???"
-
-
-class Link(Protocol):
-    """What carries a session's bytes."""
-
-    peer: str
-    blocked_since: float | None
-    share_alone_bytes: int
-
-    def prepare(self, frames: Any) -> Any: ...  # noqa: ANN401
-    def cut(self, block: Any, start: int, stop: int, frame_bytes: int, stream_id: int) -> Any: ...  # noqa: ANN401
-    def wake(self) -> None: ...
-    def close(self) -> None: ...
-    def abort(self) -> None: ...
-
-
-class Host(Protocol):
-    """What a session asks of the server that it belongs to."""
-
-    loop: asyncio.AbstractEventLoop
-    limits: Limits
-    pools: Mapping[Pool, Executor]
-
-    def handlers(self, path: str, /) -> Handler | None: ...
-    def opened(self, session: Session) -> None: ...
-    def closed(self, session: Session) -> None: ...
 
 
 class Session:
@@ -142,7 +113,7 @@ class Session:
             self._link.abort()
             return None
 
-    def send_headers(self, call: Call, metadata: Sequence[tuple[str, Value]]) -> None:
+    def send_headers(self, call: Call, metadata: Metadata) -> None:
         if self._calls.get(call.stream_id) is call:
             self._core.respond(call.stream_id, metadata)
             self._link.wake()
@@ -151,9 +122,7 @@ class Session:
         self._ready.append(call)
         self._link.wake()
 
-    def finish(
-        self, call: Call, status: Status, text: str, metadata: Sequence[tuple[str, Value]]
-    ) -> None:
+    def finish(self, call: Call, status: Status, text: str, metadata: Metadata) -> None:
         if self._calls.get(call.stream_id) is call:
             self._core.finish(call.stream_id, status, text, metadata)
             self._forget(call.stream_id)
@@ -230,7 +199,7 @@ class Session:
         self._calls[event.stream_id] = call
         if event.head.timeout is not None:
             self._timers[event.stream_id] = self._host.loop.call_later(
-                event.head.timeout, self.finish, call,
+                event.head.timeout, self.guarded, self.finish, call,
                 Status.DEADLINE_EXCEEDED, "Deadline Exceeded", (),
             )  # fmt: skip
 

@@ -7,13 +7,16 @@ RowTooLargeError for a row that no message may carry, after all rows before it.
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from streamer.chunking import chunk_starts, pieces, regrouped
-from streamer.codec.frames import PREFIX_BYTES
+from streamer.codec.frames import PREFIX_BYTES, prefixes
 from streamer.errors import RowTooLargeError
+from streamer.store import BatchRows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,9 +24,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    from streamer.codec.encode import ChunkEncoder, RowEncoder
     from streamer.codec.frames import Frames, GatheredFrames
     from streamer.dataset import OpenDataset
-    from streamer.store import BatchRows, RowsAfter
+    from streamer.store import RowsAfter
 
 # Bytes encoded at a time, which is what a stream holds in memory: 650 rows of 1.6 KB.
 # 4 MiB streamed no faster (within noise) and took 30 MB more at four streams; 512 KiB
@@ -43,66 +47,105 @@ class Blocks:
     def __init__(self, dataset: OpenDataset, *, max_message_bytes: int, gathered: bool) -> None:
         self._dataset = dataset
         self._max_message_bytes = max_message_bytes
-        self._tail_bytes = dataset.rows.tail_bytes
-        self._gathered = gathered and self._tail_bytes > 0
+        self._gathered = gathered and dataset.rows.tail_bytes > 0
 
     def of_rows(self, rows: RowsAfter) -> Iterator[Frames]:
         """Yield blocks in which each row is a message."""
+        encoder = self._dataset.rows
         for part in rows.parts:
-            sizes = self._dataset.rows.sizes(part.batch)
-            stop = part.first_row + self._fitting_rows(sizes[part.first_row :])
-            yield from self._row_blocks(part, stop, sizes + PREFIX_BYTES)
-            self._refuse_row(part.batch, stop, sizes)
+            sizes = encoder.sizes(part.batch) + PREFIX_BYTES
+            stop = self._fitting_rows(part, sizes - PREFIX_BYTES)
+            if self._gathered:
+                yield from self._kept(part, stop, sizes, encoder)
+            elif encoder.tail_bytes:
+                row = part.first_row
+                for block in self._kept(part, stop, sizes, encoder):
+                    # Kept blocks are larger than joined ones may be.
+                    for first, last in pieces(sizes[row : row + block.rows], BLOCK_BYTES):
+                        yield block.rows_between(first, last).joined()
+                    row += block.rows
+            else:
+                for first, last in pieces(sizes[part.first_row : stop], BLOCK_BYTES):
+                    yield encoder.encode(part.batch.slice(part.first_row + first, last - first))
+            self._refuse_row(part.batch, stop, sizes - PREFIX_BYTES)
 
     def of_chunks(self, rows: RowsAfter, chunk_rows: int) -> Iterator[Frames]:
-        """Yield blocks in which `chunk_rows` rows are a message, fewer if it got too large."""
+        """Yield blocks in which `chunk_rows` rows are a message, fewer if it got too large.
+
+        Gathered blocks may begin and end within a message.
+        """
+        if self._gathered:
+            return self._gathered_chunks(rows, chunk_rows)
+        return self._joined_chunks(rows, chunk_rows)
+
+    def _joined_chunks(self, rows: RowsAfter, chunk_rows: int) -> Iterator[Frames]:
         encoder = self._dataset.chunks
-        encode = encoder.gather if self._gathered else encoder.encode
         for batch in regrouped(rows.slices, chunk_rows):
             sizes = encoder.sizes(batch)
-            fitting = self._fitting_rows(sizes)
+            fitting = self._fitting_rows(BatchRows(0, batch, 0), sizes)
             starts = chunk_starts(sizes[:fitting], chunk_rows, self._max_message_bytes)
             ends = np.append(starts[1:], fitting)
-            chunk_bytes = np.add.reduceat(self._held(sizes), starts) if fitting else starts
+            chunk_bytes = np.add.reduceat(sizes, starts) if fitting else starts
             for first, last in pieces(chunk_bytes, BLOCK_BYTES):
                 start, stop = int(starts[first]), int(ends[last - 1])
-                yield encode(batch.slice(start, stop - start), starts[first:last] - start)
+                yield encoder.encode(batch.slice(start, stop - start), starts[first:last] - start)
             self._refuse_row(batch, fitting, sizes)
 
-    def _row_blocks(self, part: BatchRows, stop: int, sizes: NDArray[np.int64]) -> Iterator[Frames]:
-        if not self._tail_bytes:
-            for first, end in pieces(sizes[part.first_row : stop], BLOCK_BYTES):
-                begin = part.first_row + first
-                yield self._dataset.rows.encode(part.batch.slice(begin, end - first))
-            return
-        # Cut from the batch's first row, wherever the stream begins: blocks are kept, and
-        # serve every stream.
-        held = sizes[:stop] + (_GATHERED_ROW_BYTES - self._tail_bytes)
+    def _gathered_chunks(self, rows: RowsAfter, chunk_rows: int) -> Iterator[Frames]:
+        encoder = self._dataset.chunks
+        left = rows.rows
+        # Rows of a chunk that goes on in the next record batch: its prefix says how long it
+        # is, so they wait for that.
+        waiting: list[GatheredFrames] = []
+        waiting_sizes = np.zeros(0, np.int64)
+        for part in rows.parts:
+            sizes = encoder.sizes(part.batch)
+            stop = self._fitting_rows(part, sizes)
+            blocks = chain(waiting, self._kept(part, stop, sizes, encoder))
+            known = np.append(waiting_sizes, sizes[part.first_row : stop])
+            left -= part.batch.num_rows - part.first_row
+            is_end = not left or stop < part.batch.num_rows
+            whole = len(known) - (0 if is_end else len(known) % chunk_rows)
+            starts = chunk_starts(known[:whole], chunk_rows, self._max_message_bytes)
+            chunk_prefixes = prefixes(np.add.reduceat(known[:whole], starts) if whole else starts)
+            waiting, waiting_sizes = [], known[whole:]
+            row = 0
+            for block in blocks:
+                fitting = min(max(whole - row, 0), block.rows)
+                first, last = starts.searchsorted((row, row + fitting))
+                if fitting:
+                    ready = block.rows_between(0, fitting)
+                    yield ready.begun_at(starts[first:last] - row, chunk_prefixes[first:last])
+                if fitting < block.rows:
+                    waiting.append(block.rows_between(fitting, block.rows))
+                row += block.rows
+            self._refuse_row(part.batch, stop, sizes)
+
+    def _kept(
+        self,
+        part: BatchRows,
+        stop: int,
+        sizes: NDArray[np.int64],
+        encoder: RowEncoder | ChunkEncoder,
+    ) -> Iterator[GatheredFrames]:
+        """Yield the rows of `part` up to `stop` as gathered blocks, kept or made now.
+
+        Blocks are cut from the batch's first row, wherever the stream begins, so that they
+        are the same for every stream.
+        """
+        held = sizes[:stop] + (_GATHERED_ROW_BYTES - encoder.tail_bytes)
         for begin, end in pieces(held, BLOCK_BYTES):
-            if end <= part.first_row:
-                continue
-            block = self._kept(part, begin, end)
-            first = max(part.first_row - begin, 0)
-            if self._gathered:
+            if end > part.first_row:
+                key = (encoder, part.number, begin, end)
+                batch = part.batch.slice(begin, end - begin)
+                block = self._dataset.heads.get(key, partial(encoder.gather, batch))
+                first = max(part.first_row - begin, 0)
                 yield block.rows_between(first, block.rows) if first else block
-                continue
-            for start, last in pieces(sizes[begin + first : end], BLOCK_BYTES):
-                yield block.rows_between(first + start, first + last).joined()
 
-    def _kept(self, part: BatchRows, begin: int, end: int) -> GatheredFrames:
-        def encode() -> GatheredFrames:
-            return self._dataset.rows.gather(part.batch.slice(begin, end - begin))
-
-        return self._dataset.heads.get(part.number, begin, encode)
-
-    def _held(self, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the bytes that rows of `sizes` bytes take while their block is sent."""
-        return sizes + (_GATHERED_ROW_BYTES - self._tail_bytes) if self._gathered else sizes
-
-    def _fitting_rows(self, sizes: NDArray[np.int64]) -> int:
-        """Return how many rows come before the first that is too large for a message."""
-        too_large = sizes > self._max_message_bytes
-        return int(too_large.argmax()) if too_large.any() else len(sizes)
+    def _fitting_rows(self, part: BatchRows, sizes: NDArray[np.int64]) -> int:
+        """Return the first row of `part` that is too large for a message, else their end."""
+        too_large = sizes[part.first_row :] > self._max_message_bytes
+        return part.first_row + int(too_large.argmax()) if too_large.any() else len(sizes)
 
     def _refuse_row(self, batch: pa.RecordBatch, row: int, sizes: NDArray[np.int64]) -> None:
         if row < batch.num_rows:

@@ -14,12 +14,10 @@ from streamer.blocks import Blocks
 from streamer.codec.frames import GatheredFrames, JoinedFrames
 from streamer.dataset import Dataset, OpenDataset
 from tests.datasets import id_texts, write_dataset
+from tests.frames import messages_of_blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
-
-    from streamer.codec.frames import Frames
 
 ROWS = 40
 _MIB = 1 << 20
@@ -42,10 +40,6 @@ def _blocks(dataset: OpenDataset, *, gathered: bool) -> Blocks:
     return Blocks(dataset, max_message_bytes=_MIB, gathered=gathered)
 
 
-def _messages(blocks: Iterable[Frames]) -> list[bytes]:
-    return [message for block in blocks for message in block.messages()]
-
-
 @pytest.mark.parametrize("row", range(ROWS))
 def test_rows_are_the_same_in_both_forms_from_every_row(path: Path, row: int) -> None:
     """Gathered or joined, whatever is kept: the messages are those of the official runtime."""
@@ -59,7 +53,9 @@ def test_rows_are_the_same_in_both_forms_from_every_row(path: Path, row: int) ->
     for gathered in (True, False, True):
         blocks = _blocks(dataset, gathered=gathered)
 
-        assert expected[row:] == _messages(blocks.of_rows(dataset.store.rows_after(checkpoint)))
+        assert expected[row:] == messages_of_blocks(
+            blocks.of_rows(dataset.store.rows_after(checkpoint))
+        )
 
 
 def _id_before(dataset: OpenDataset, row: int) -> bytes | None:
@@ -79,7 +75,7 @@ def test_chunks_are_the_same_in_both_forms(
     """Chunks begin and end at the same rows, with the same bytes."""
     checkpoint = _id_before(dataset, row)
     joined, gathered = (
-        _messages(
+        messages_of_blocks(
             Blocks(dataset, max_message_bytes=max_message_bytes, gathered=form).of_chunks(
                 dataset.store.rows_after(checkpoint), chunk_rows
             )
@@ -135,20 +131,22 @@ def test_kept_heads_are_bounded(path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert True in same
     assert False in same
     assert sum(block.held_bytes for block, kept in zip(first, same, strict=True) if kept) <= 1000
-    assert _messages(first) == _messages(second)
+    assert messages_of_blocks(first) == messages_of_blocks(second)
 
 
 def test_another_file_has_heads_of_its_own(path: Path) -> None:
     """What was kept of a file is not sent for the one that takes its place."""
     dataset = Dataset(path)
-    before = _messages(
+    before = messages_of_blocks(
         _blocks(dataset.current(), gathered=True).of_rows(dataset.current().store.rows_after(None))
     )
     replacement = path.with_suffix(".new")
     batch = write_dataset(replacement, rows=ROWS, batch_rows=16, seed=1)
     replacement.replace(path)
     opened = dataset.current()
-    after = _messages(_blocks(opened, gathered=True).of_rows(opened.store.rows_after(None)))
+    after = messages_of_blocks(
+        _blocks(opened, gathered=True).of_rows(opened.store.rows_after(None))
+    )
 
     assert id_texts(batch) == [pb.Embedding.FromString(message).id for message in after]
     assert before != after

@@ -32,6 +32,7 @@ from tests.datasets import (
     write_dataset,
     write_file,
 )
+from tests.frames import messages_of_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,11 +89,11 @@ def _request(after: str = "", chunk_size: int = 0) -> pb.RequestParams:
 
 
 def _rows(answer: Answer) -> list[pb.Embedding]:
-    return [pb.Embedding.FromString(m) for block in answer.frames for m in block.messages()]
+    return [pb.Embedding.FromString(m) for m in messages_of_blocks(answer.frames)]
 
 
 def _chunks(answer: Answer) -> list[pb.RowChunk]:
-    return [pb.RowChunk.FromString(m) for block in answer.frames for m in block.messages()]
+    return [pb.RowChunk.FromString(m) for m in messages_of_blocks(answer.frames)]
 
 
 def _ids(service: EmbeddingService, after: str = "") -> list[str]:
@@ -254,7 +255,7 @@ def test_chunks_that_would_be_too_large_are_cut_earlier(
 
     answer = service.stream_embedding(_request(chunk_size=10), _caller())
 
-    messages = [m for block in answer.frames for m in block.messages()]
+    messages = messages_of_blocks(answer.frames)
     rows = [row for m in messages for row in pb.RowChunk.FromString(m).rows]
     assert max(map(len, messages)) <= limit
     assert id_texts(batch) == [row.id for row in rows]
@@ -317,9 +318,8 @@ def test_new_dataset_is_served_from_the_next_call_on(tmp_path: Path) -> None:
     (tmp_path / "new.arrow").replace(path)
 
     assert id_texts(new) == _ids(service)
-    rest = [pb.Embedding.FromString(m).id for block in begun.frames for m in block.messages()]
-    head = [pb.Embedding.FromString(m).id for m in first.messages()]
-    assert id_texts(old) == head + rest
+    messages = messages_of_blocks([first, *begun.frames])
+    assert id_texts(old) == [pb.Embedding.FromString(m).id for m in messages]
 
 
 def test_damaged_dataset_is_an_error_not_the_old_data(tmp_path: Path) -> None:
@@ -412,7 +412,9 @@ def test_chunks_are_logged_at_debug(
 
     lines = [r.getMessage() for r in caplog.records if r.levelno == logging.DEBUG]
 
-    assert any("1 messages, 10 rows" in line for line in lines)
+    # Gathered blocks end with their record batches, here of 5 rows, joined ones with chunks.
+    rows = 10 if _FORM[-1] == "joined" else 5
+    assert any(f"1 messages, {rows} rows" in line for line in lines)
 
 
 def test_path_that_cannot_be_looked_at_is_a_dataset_error(tmp_path: Path) -> None:

@@ -91,8 +91,7 @@ class RowEncoder:
         Only for a message whose last field is one of fixed-size lists (`tail_bytes` > 0).
         """
         pieces, sizes = self.columns(batch)
-        rows = np.arange(batch.num_rows + 1)
-        return _gathered([_prefix_column(sizes), *pieces], self.tail_bytes, rows)
+        return _gathered([_prefix_column(sizes), *pieces], self.tail_bytes)
 
     def columns(self, batch: pa.RecordBatch) -> Encoded:
         """Return the columns whose row-by-row concatenation is each row's message.
@@ -122,41 +121,38 @@ class ChunkEncoder:
 
     def encode(self, batch: pa.RecordBatch, starts: NDArray[np.int64]) -> JoinedFrames:
         """Encode `batch` as chunks that begin at the rows `starts`, ascending from 0."""
-        pieces, sizes = self._columns(batch, starts)
-        check_total(sizes)
-        data, offsets = data_and_offsets(join(pieces))
-        return JoinedFrames(data, offsets[np.append(starts, batch.num_rows)], batch.num_rows)
-
-    def gather(self, batch: pa.RecordBatch, starts: NDArray[np.int64]) -> GatheredFrames:
-        """Encode as `encode` does, but for the vectors; see RowEncoder.gather."""
-        pieces, _ = self._columns(batch, starts)
-        first_rows = np.append(starts, batch.num_rows)
-        return _gathered(pieces, self.tail_bytes, first_rows)
-
-    def _columns(self, batch: pa.RecordBatch, starts: NDArray[np.int64]) -> Encoded:
-        """Return the columns whose row-by-row concatenation is the chunks, prefixes included."""
-        pieces, row_sizes = self._rows.columns(batch)
-        headers, header_sizes = self._header.encode(row_sizes.view(np.uint64))
-        sizes = row_sizes + header_sizes
+        pieces, sizes = self._columns(batch)
         chunk_sizes = np.add.reduceat(sizes, starts)
         prefix = np.zeros((batch.num_rows, PREFIX_BYTES), np.uint8)
         prefix[starts] = prefixes(chunk_sizes)
         prefix_sizes = np.zeros(batch.num_rows, np.int64)
         prefix_sizes[starts] = PREFIX_BYTES
-        columns = [ragged(prefix, prefix_sizes).column, headers, *pieces]
-        return Encoded(columns, sizes + prefix_sizes)
+        check_total(sizes + prefix_sizes)
+        data, offsets = data_and_offsets(join([ragged(prefix, prefix_sizes).column, *pieces]))
+        return JoinedFrames(data, offsets[np.append(starts, batch.num_rows)], batch.num_rows)
+
+    def gather(self, batch: pa.RecordBatch) -> GatheredFrames:
+        """Encode rows as they are within chunks; where those begin, `begun_at` says.
+
+        As with RowEncoder.gather, vectors stay where they are.
+        """
+        return _gathered(self._columns(batch).pieces, self.tail_bytes)
+
+    def _columns(self, batch: pa.RecordBatch) -> Encoded:
+        """Return the columns whose row-by-row concatenation is each row within a chunk."""
+        pieces, row_sizes = self._rows.columns(batch)
+        headers, header_sizes = self._header.encode(row_sizes.view(np.uint64))
+        return Encoded([headers, *pieces], row_sizes + header_sizes)
 
 
 def _prefix_column(sizes: NDArray[np.int64]) -> pa.Array:
     return fixed_width_column(pa.py_buffer(prefixes(sizes)), len(sizes), PREFIX_BYTES)
 
 
-def _gathered(
-    pieces: list[pa.Array | pa.Scalar], tail_bytes: int, first_rows: NDArray[np.integer]
-) -> GatheredFrames:
+def _gathered(pieces: list[pa.Array | pa.Scalar], tail_bytes: int) -> GatheredFrames:
     *heads, tails = pieces
     data, offsets = data_and_offsets(join(heads))
-    return GatheredFrames(data, offsets, tails.buffers()[2], tail_bytes, first_rows)
+    return GatheredFrames(data, offsets, tails.buffers()[2], tail_bytes)
 
 
 def _field_encoder(pair: FieldPair, id_kind: IdKind) -> FieldEncoder:

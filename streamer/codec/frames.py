@@ -8,7 +8,6 @@ the bytes are held is the matter of the class behind it.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -30,21 +29,16 @@ PREFIX_BYTES = 5
 
 
 class Frames(Protocol):
-    """What an engine may ask of a run of length-prefixed messages."""
+    """What may be asked of a run of length-prefixed messages, however it is held."""
 
-    @property
-    def rows(self) -> int:
-        """Rows in all messages together."""
+    rows: int
 
     @property
     def nbytes(self) -> int:
         """Bytes on the wire, prefixes included."""
 
     def __len__(self) -> int:
-        """Messages."""
-
-    def messages(self) -> Iterator[bytes]:
-        """Yield each protobuf message without its prefix, copied."""
+        """Messages that begin here."""
 
 
 class JoinedFrames:
@@ -69,6 +63,7 @@ class JoinedFrames:
         return len(self.offsets) - 1
 
     def messages(self) -> Iterator[bytes]:
+        """Yield each protobuf message without its prefix, copied."""
         data = memoryview(self.data)
         starts = self.offsets[:-1] + PREFIX_BYTES
         for start, end in zip(starts.tolist(), self.offsets[1:].tolist(), strict=True):
@@ -76,15 +71,20 @@ class JoinedFrames:
 
 
 class GatheredFrames:
-    """Messages whose vectors stay where they are: each row is a head, then a tail.
+    """Rows of messages whose vectors stay where they are: each row is a head, then a tail.
 
     `heads` and `tails` are Arrow buffers, owned; head i is
-    heads[head_offsets[i]:head_offsets[i + 1]] (int32, (rows + 1,)), tail i the
-    `tail_bytes` bytes at i * tail_bytes of `tails`, which is a view on the batch that was
-    encoded. Message j consists of the rows first_rows[j] to first_rows[j + 1].
+    heads[head_offsets[i]:head_offsets[i + 1]] (int32, (rows + 1,)), tail i the `tail_bytes`
+    bytes at i * tail_bytes of `tails`, which is a view on the batch that was encoded.
+
+    Either each row is a message, with its prefix in its head; or messages begin at the rows
+    `starts`, int64 (messages,), with `start_prefixes`, uint8 (messages, PREFIX_BYTES), in
+    front of their heads. Those may begin and end outside of these rows.
     """
 
-    __slots__ = ("first_rows", "head_offsets", "heads", "rows", "tail_bytes", "tails")
+    __slots__ = (
+        "head_offsets", "heads", "rows", "start_prefixes", "starts", "tail_bytes", "tails",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -92,52 +92,55 @@ class GatheredFrames:
         head_offsets: NDArray[np.int32],
         tails: pa.Buffer,
         tail_bytes: int,
-        first_rows: NDArray[np.integer],
+        *,
+        starts: NDArray[np.int64] | None = None,
+        start_prefixes: NDArray[np.uint8] | None = None,
     ) -> None:
         self.heads = heads
         self.head_offsets = head_offsets
         self.tails = tails
         self.tail_bytes = tail_bytes
         self.rows = len(head_offsets) - 1
-        self.first_rows = first_rows
+        self.starts = starts
+        self.start_prefixes = start_prefixes
 
     @property
     def nbytes(self) -> int:
         heads = int(self.head_offsets[-1] - self.head_offsets[0])
-        return heads + self.rows * self.tail_bytes
+        begun = 0 if self.start_prefixes is None else self.start_prefixes.size
+        return begun + heads + self.rows * self.tail_bytes
 
     @property
     def held_bytes(self) -> int:
         """Bytes that are this object's own: all but the tails."""
-        return int(self.heads.size) + self.head_offsets.nbytes + self.first_rows.nbytes
+        return int(self.heads.size) + self.head_offsets.nbytes
 
     def __len__(self) -> int:
-        return len(self.first_rows) - 1
+        return self.rows if self.starts is None else len(self.starts)
 
     def rows_between(self, first: int, stop: int) -> GatheredFrames:
-        """Return rows first..stop, views on the same memory; each must be a message."""
+        """Return rows first..stop, views on the same memory, without `starts`."""
         offsets = self.head_offsets[first : stop + 1]
         begin, end = first * self.tail_bytes, stop * self.tail_bytes
-        first_rows = np.arange(stop - first + 1)
-        tails = self.tails.slice(begin, end - begin)
-        return GatheredFrames(self.heads, offsets, tails, self.tail_bytes, first_rows)
+        return GatheredFrames(
+            self.heads, offsets, self.tails.slice(begin, end - begin), self.tail_bytes
+        )
+
+    def begun_at(
+        self, starts: NDArray[np.int64], start_prefixes: NDArray[np.uint8]
+    ) -> GatheredFrames:
+        """Return the same rows with messages that begin at `starts`."""
+        return GatheredFrames(
+            self.heads, self.head_offsets, self.tails, self.tail_bytes,
+            starts=starts, start_prefixes=start_prefixes,
+        )  # fmt: skip
 
     def joined(self) -> JoinedFrames:
-        """Return the same messages in one buffer; this copies the vectors."""
+        """Return the messages, each of them a row, in one buffer; this copies the vectors."""
         heads = binary_column(self.heads, self.head_offsets)
         tails = fixed_width_column(self.tails, self.rows, self.tail_bytes)
         data, offsets = data_and_offsets(join([heads, tails]))
-        return JoinedFrames(data, offsets[self.first_rows], self.rows)
-
-    def messages(self) -> Iterator[bytes]:
-        heads, tails = memoryview(self.heads), memoryview(self.tails)
-        offsets = self.head_offsets.tolist()
-        for first, stop in pairwise(self.first_rows.tolist()):
-            parts: list[memoryview] = []
-            for row in range(first, stop):
-                parts.append(heads[offsets[row] : offsets[row + 1]])
-                parts.append(tails[row * self.tail_bytes : (row + 1) * self.tail_bytes])
-            yield b"".join(parts)[PREFIX_BYTES:]
+        return JoinedFrames(data, offsets, self.rows)
 
 
 def prefixes(sizes: NDArray[np.int64]) -> NDArray[np.uint8]:

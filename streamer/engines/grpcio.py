@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import grpc
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from proto import embedding_stream_pb2 as pb
+    from streamer.codec.frames import JoinedFrames
     from streamer.engines.tls import Certificates
     from streamer.service import EmbeddingService
 
@@ -133,7 +134,7 @@ def _behaviour(
             context.send_initial_metadata(answer.headers)
             with contextlib.closing(answer.frames) as blocks:
                 for block in blocks:
-                    yield from block.messages()
+                    yield from cast("JoinedFrames", block).messages()
                     del block  # before the next one is made
         except Exception as error:  # the one place where errors become statuses
             status, text = answer_for(error)

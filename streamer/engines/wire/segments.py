@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamer.codec.frames import GatheredFrames
+from streamer.codec.frames import PREFIX_BYTES, GatheredFrames
 from streamer.engines.wire.data_frames import Segments, framed_segments
 
 if TYPE_CHECKING:
@@ -115,6 +115,11 @@ def _gathered_segments(frames: GatheredFrames) -> Segments:
     table[0::2, 1] = np.diff(offsets)
     table[1::2, 0] = np.arange(rows) * frames.tail_bytes + frames.tails.address
     table[1::2, 1] = frames.tail_bytes
+    if frames.starts is not None and frames.start_prefixes is not None:
+        begun = np.empty((len(frames.starts), 2), np.int64)
+        begun[:, 0] = PREFIX_BYTES * np.arange(len(begun)) + frames.start_prefixes.ctypes.data
+        begun[:, 1] = PREFIX_BYTES
+        table = np.insert(table, 2 * frames.starts, begun, axis=0)
     return Segments(table, table[:, 1].cumsum())
 
 

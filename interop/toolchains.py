@@ -59,7 +59,8 @@ def build_java(folder: Path, *programs: Path) -> dict[str, list[str]]:
     return {source.stem: [java, "-cp", class_path, source.stem] for source in sources}
 
 
-def build_cpp(folder: Path) -> dict[str, list[str]]:
+def build_cpp(folder: Path, *programs: Path) -> dict[str, list[str]]:
+    """Build the clients, or else `programs`: each a file named after its program."""
     compiler, pkg_config = require_command("g++"), require_command("pkg-config")
     plugin, protoc = require_command("grpc_cpp_plugin"), require_command("protoc")
     try:
@@ -70,12 +71,16 @@ def build_cpp(folder: Path) -> dict[str, list[str]]:
         protoc, f"-I{ROOT}", f"--cpp_out={folder}", f"--plugin=protoc-gen-grpc={plugin}",
         f"--grpc_out={folder}", _PROTO,
     ])  # fmt: skip
-    program = str(folder / "cpp_sync")
-    _run([
-        compiler, "-std=c++17", "-O2", f"-I{folder}", "-o", program,
-        str(_CLIENTS / "cpp" / "client.cc"), *map(str, folder.rglob("*.pb.cc")), *flags,
-    ])  # fmt: skip
-    return {"cpp_sync": [program]}
+    generated = [str(path) for path in folder.rglob("*.pb.cc")]
+    built: dict[str, list[str]] = {}
+    for source in programs or (_CLIENTS / "cpp").glob("*.cc"):
+        program = str(folder / source.stem)
+        _run([
+            compiler, "-std=c++17", "-O2", f"-I{folder}", "-o", program, str(source), *generated,
+            *flags,
+        ])  # fmt: skip
+        built[source.stem] = [program]
+    return built
 
 
 def require_command(name: str) -> str:

@@ -16,7 +16,6 @@ import numpy as np
 from streamer.chunking import chunk_starts, pieces, regrouped
 from streamer.codec.frames import PREFIX_BYTES, prefixes
 from streamer.errors import RowTooLargeError
-from streamer.store import BatchRows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from streamer.codec.encode import ChunkEncoder, RowEncoder
     from streamer.codec.frames import Frames, GatheredFrames
     from streamer.dataset import OpenDataset
-    from streamer.store import RowsAfter
+    from streamer.store import BatchRows, RowsAfter
 
 # Bytes encoded at a time, which is what a stream holds in memory: 650 rows of 1.6 KB.
 # 4 MiB streamed no faster (within noise) and took 30 MB more at four streams; 512 KiB
@@ -54,7 +53,7 @@ class Blocks:
         encoder = self._dataset.rows
         for part in rows.parts:
             sizes = encoder.sizes(part.batch) + PREFIX_BYTES
-            stop = self._fitting_rows(part, sizes - PREFIX_BYTES)
+            stop = self._fitting_rows(sizes - PREFIX_BYTES, part.first_row)
             if self._gathered:
                 yield from self._kept(part, stop, sizes, encoder)
             elif encoder.tail_bytes:
@@ -82,7 +81,7 @@ class Blocks:
         encoder = self._dataset.chunks
         for batch in regrouped(rows.slices, chunk_rows):
             sizes = encoder.sizes(batch)
-            fitting = self._fitting_rows(BatchRows(0, batch, 0), sizes)
+            fitting = self._fitting_rows(sizes)
             starts = chunk_starts(sizes[:fitting], chunk_rows, self._max_message_bytes)
             ends = np.append(starts[1:], fitting)
             chunk_bytes = np.add.reduceat(sizes, starts) if fitting else starts
@@ -100,7 +99,7 @@ class Blocks:
         waiting_sizes = np.zeros(0, np.int64)
         for part in rows.parts:
             sizes = encoder.sizes(part.batch)
-            stop = self._fitting_rows(part, sizes)
+            stop = self._fitting_rows(sizes, part.first_row)
             blocks = chain(waiting, self._kept(part, stop, sizes, encoder))
             known = np.append(waiting_sizes, sizes[part.first_row : stop])
             left -= part.batch.num_rows - part.first_row
@@ -142,10 +141,10 @@ class Blocks:
                 first = max(part.first_row - begin, 0)
                 yield block.rows_between(first, block.rows) if first else block
 
-    def _fitting_rows(self, part: BatchRows, sizes: NDArray[np.int64]) -> int:
-        """Return the first row of `part` that is too large for a message, else their end."""
-        too_large = sizes[part.first_row :] > self._max_message_bytes
-        return part.first_row + int(too_large.argmax()) if too_large.any() else len(sizes)
+    def _fitting_rows(self, sizes: NDArray[np.int64], first_row: int = 0) -> int:
+        """Return the first row from `first_row` on that is too large, else their end."""
+        too_large = sizes[first_row:] > self._max_message_bytes
+        return first_row + int(too_large.argmax()) if too_large.any() else len(sizes)
 
     def _refuse_row(self, batch: pa.RecordBatch, row: int, sizes: NDArray[np.int64]) -> None:
         if row < batch.num_rows:

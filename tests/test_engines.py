@@ -257,8 +257,9 @@ def test_slow_client_holds_few_blocks(endless: tuple[_EndlessService, RunningEng
         blocks = service.blocks
         call.cancel()
 
-    # What fits into flow-control windows and socket buffers, and one block more.
-    assert blocks <= 16
+    # What fits into flow-control windows, which grow, and socket buffers, and one block more;
+    # a client that reads gets thousands.
+    assert blocks <= 64
 
 
 def test_health_answers_while_every_worker_streams(

@@ -27,7 +27,7 @@ def pull_rows(folder: Path, missing: Callable[[object], NoReturn]) -> list[str]:
     blocks = re.findall(r"```java\n(.+?)```", page, re.DOTALL)
     (program,) = (block for block in blocks if "class PullRows" in block)
     part = folder / "java_page"
-    part.mkdir()
+    part.mkdir(exist_ok=True)  # once more for each engine
     source = part / "PullRows.java"
     source.write_text(program)
     try:

@@ -49,6 +49,7 @@ class Call:
         self._frames: Generator[Frames, None, None] | None = None
         self._is_advancing = False
         self._is_over = False
+        self._has_ended = False  # its last block is there
         self._pushed: deque[Block | None] = deque()
         if handler.takes_stream:
             self._start()
@@ -79,7 +80,9 @@ class Call:
         """Take note that every byte of the block is on its way: make the next one."""
         self.block = None
         self.position = 0
-        if self._handler.pushes:
+        if self._has_ended:
+            self._take(None)
+        elif self._handler.pushes:
             self._next_pushed()
         elif self._frames is not None:
             self._ask_for_block(self._frames)
@@ -121,15 +124,20 @@ class Call:
         try:
             frames = None if self._is_over else next(generator, None)
             outcome = None if frames is None else self._owner.prepare(frames)
+            if self._handler.gives_one:
+                generator.close()
         except CallFailedError as error:
             outcome = error
-        except Exception:  # a defect of ours: the peer gets an answer all the same
+        except BaseException:  # a defect, or sys.exit(): the peer gets an answer all the same
             _log.exception("call from %s failed", self._owner.peer)
             outcome = CallFailedError(Status.INTERNAL, "internal error")
         self._owner.run_soon(self._advanced, generator, outcome)
 
     def _advanced(self, generator: Generator[Frames, None, None], outcome: Outcome) -> None:
         self._is_advancing = False
+        self._has_ended = self._handler.gives_one
+        if outcome is None or isinstance(outcome, CallFailedError) or self._has_ended:
+            self._frames = None  # it has run to its end
         if self._is_over:
             self._pool.submit(generator.close)
         elif outcome is not None or not self._handler.pushes:

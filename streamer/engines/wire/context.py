@@ -97,7 +97,6 @@ class Context(grpc.ServicerContext):
         self._details = ""
         self._trailing: Metadata = ()
         self._has_sent_headers = False
-        self.was_aborted = False
 
     def end(self) -> list[Callable[[], None]]:
         """Take note that the call is over; return the callbacks to be called."""
@@ -168,7 +167,6 @@ class Context(grpc.ServicerContext):
             code, details = grpc.StatusCode.UNKNOWN, ""
         self.set_code(code)
         self.set_details(details)
-        self.was_aborted = True
         raise AbortedError
 
     def abort_with_status(self, status: grpc.Status) -> NoReturn:

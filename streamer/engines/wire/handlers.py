@@ -45,6 +45,7 @@ class Handler(NamedTuple):
     """A method. `begin` makes the generator that is its answer.
 
     `takes_stream`: it begins with the call; others begin when their one request is there.
+    `gives_one`: its first block is its last.
     `pushes`: the generator only begins the answer, whose messages come from
     `Context.push`-ing elsewhere, to the callback that is its second argument.
     """
@@ -52,6 +53,7 @@ class Handler(NamedTuple):
     begin: Callable[..., Generator[Frames, None, None]]
     pool: Pool
     takes_stream: bool = False
+    gives_one: bool = False
     pushes: bool = False
 
 
@@ -117,6 +119,7 @@ def servicer_handler(handler: grpc.RpcMethodHandler[Any, Any]) -> Handler:
         begin,
         Pool.STREAMS if takes_stream or gives_stream else Pool.CALLS,
         takes_stream=takes_stream,
+        gives_one=not gives_stream,
         pushes=gives_stream and getattr(behaviour, "experimental_non_blocking", False),
     )
 

@@ -47,7 +47,7 @@ class Outgoing:
     """Bytes on their way to a socket: a table of segments, and the owners of their memory."""
 
     def __init__(self, table: NDArray[np.int64], owners: object) -> None:
-        self._table = np.ascontiguousarray(table)
+        self.table = np.ascontiguousarray(table)
         self._ends = table[:, 1].cumsum()
         self._sent = 0
         self._row = 0
@@ -58,14 +58,25 @@ class Outgoing:
         view = np.frombuffer(data, np.uint8)
         return cls(np.array([[view.ctypes.data, len(data)]], np.int64), view)
 
+    @classmethod
+    def together(cls, parts: list[Outgoing]) -> Outgoing:
+        """Return parts of which nothing is written yet as one."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(np.concatenate([part.table for part in parts]), parts)
+
+    @property
+    def nbytes(self) -> int:
+        return int(self._ends[-1])
+
     def write_to(self, descriptor: int) -> int:
         """Write once, as much as the kernel takes, and return how many bytes that was.
 
         0 if it takes nothing now; OSError if the socket is broken. Must not be called
         when `is_done`.
         """
-        rows = min(len(self._table) - self._row, _IOV_MAX)
-        address = self._table.ctypes.data + _ROW_BYTES * self._row
+        rows = min(len(self.table) - self._row, _IOV_MAX)
+        address = self.table.ctypes.data + _ROW_BYTES * self._row
         taken: int = _writev(descriptor, address, rows)
         if taken < 0:
             code = ctypes.get_errno()
@@ -78,13 +89,13 @@ class Outgoing:
         else:
             self._row = int(self._ends.searchsorted(self._sent, "right"))
             left = int(self._ends[self._row]) - self._sent
-            self._table[self._row, 0] += self._table[self._row, 1] - left
-            self._table[self._row, 1] = left
+            self.table[self._row, 0] += self.table[self._row, 1] - left
+            self.table[self._row, 1] = left
         return taken
 
     @property
     def is_done(self) -> bool:
-        return self._row == len(self._table)
+        return self._row == len(self.table)
 
 
 class SegmentedBlock:

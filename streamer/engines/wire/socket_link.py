@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from streamer.engines.wire.pump import Pump
 
 _READ_BYTES = 65_536
+# Outputs are sent together up to here; a system call costs as much as copying this.
+_SMALL_BYTES = 16_384
 # What is read from a peer that takes nothing itself: enough for its resets and windows,
 # little enough that the answers to its frames don't fill memory.
 READ_WHILE_BLOCKED_BYTES = 65_536
@@ -77,12 +79,11 @@ class SocketLink:
         if self._is_closed:
             return
         if self._outgoing is None:
-            output = self.session.guarded(self.session.next_output)
-            if output is None:
-                if self._is_closing:
-                    self._shut()
-                return
-            self._outgoing = Outgoing.of_bytes(output) if isinstance(output, bytes) else output
+            self._outgoing = self._next_outgoing()
+        if self._outgoing is None:
+            if self._is_closing:
+                self._shut()
+            return
         try:
             taken = self._outgoing.write_to(self._descriptor)
         except OSError:
@@ -95,6 +96,18 @@ class SocketLink:
         else:
             self.blocked_since = self._loop.time()
             self._loop.add_writer(self._descriptor, self._writable)
+
+    def _next_outgoing(self) -> Outgoing | None:
+        """Return what is due, small things together: the answer of a unary call is three."""
+        outputs: list[Outgoing] = []
+        size = 0
+        while size < _SMALL_BYTES:
+            output = self.session.guarded(self.session.next_output)
+            if output is None:
+                break
+            outputs.append(Outgoing.of_bytes(output) if isinstance(output, bytes) else output)
+            size += outputs[-1].nbytes
+        return Outgoing.together(outputs) if outputs else None
 
     def _writable(self) -> None:
         self._loop.remove_writer(self._descriptor)

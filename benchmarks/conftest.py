@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from benchmarks.measure import run_python
+from benchmarks.peers import Peers, build_peers
 from benchmarks.results import Results
+from benchmarks.row_dump import write_row_dump
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,3 +92,43 @@ def dataset(folder: Path, sources: Sources) -> Path:
     out = folder / "dataset.arrow"
     run_python("-m", "convert", str(sources.dataframe64), "-o", str(out))
     return out
+
+
+@pytest.fixture(scope="session")
+def row_dump(folder: Path, dataset: Path) -> Path:
+    """Return the rows as the servers of other gRPC implementations read them."""
+    out = folder / "rows.dump"
+    write_row_dump(dataset, out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def peers(folder: Path) -> Peers:
+    return build_peers(folder)
+
+
+class Certificate(NamedTuple):
+    """PEM files for localhost; the certificate is its own CA."""
+
+    chain: Path
+    key: Path
+
+
+@pytest.fixture(scope="session")
+def certificate(folder: Path) -> Certificate | None:
+    """Return a certificate; None if there is no openssl to make one."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        return None
+    made = Certificate(folder / "chain.pem", folder / "key.pem")
+    subprocess.run(
+        [
+            openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+            "-nodes", "-days", "2", "-subj", "/CN=localhost",
+            "-addext", "subjectAltName=DNS:localhost",
+            "-addext", "keyUsage=critical,digitalSignature,keyCertSign",
+            "-out", str(made.chain), "-keyout", str(made.key),
+        ],
+        capture_output=True, check=True,
+    )  # fmt: skip
+    return made

@@ -1,6 +1,6 @@
 """The wire engine without gathering: blocks joined, as TLS needs them, but in plain text.
 
-    python -m benchmarks.joined_server DATASET.arrow KEPT_HEAD_BYTES
+python -m benchmarks.joined_server DATASET.arrow KEPT_HEAD_BYTES
 """
 
 from __future__ import annotations

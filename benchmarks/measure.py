@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -92,34 +93,41 @@ class Server(NamedTuple):
 
 
 @contextlib.contextmanager
-def serving(*arguments: str) -> Iterator[Server]:
-    """Run a Python program that prints `listening on HOST:PORT`, as long as the body runs."""
+def serving(*command: str, **environment: str) -> Iterator[Server]:
+    """Run a program that prints `listening on HOST:PORT`, as long as the body runs."""
     with subprocess.Popen(
-        [sys.executable, *arguments], cwd=ROOT, stdout=subprocess.PIPE,
+        command, cwd=ROOT, env={**os.environ, **environment}, stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL, text=True,
     ) as process:  # fmt: skip
-        assert process.stdout
-        line = process.stdout.readline()
-        if not line.startswith("listening on "):
-            process.terminate()
-            message = f"{arguments} did not start"
-            raise RuntimeError(message)
         try:
+            assert process.stdout
+            line = process.stdout.readline()
+            if not line.startswith("listening on "):
+                message = f"{command} did not start"
+                raise RuntimeError(message)
             yield Server(f"127.0.0.1:{line.rsplit(':', 1)[1].strip()}", process.pid)
         finally:
             process.terminate()
 
 
-def streamer(data: Path) -> contextlib.AbstractContextManager[Server]:
+def module(name: str, *arguments: str) -> tuple[str, ...]:
+    """Return the command that runs a module of this project."""
+    return (sys.executable, "-m", name, *arguments)
+
+
+def streamer(
+    data: Path, engine: str = "wire", **environment: str
+) -> contextlib.AbstractContextManager[Server]:
     """Serve `data` with the project's own server."""
-    return serving(
-        "-m", "streamer", "serve", "--data", str(data), "--host", "127.0.0.1", "--port", "0",
-        "--log-level", "WARNING",
+    command = module(
+        "streamer", "serve", "--data", str(data), "--host", "127.0.0.1", "--port", "0",
+        "--engine", engine, "--log-level", "WARNING",
     )  # fmt: skip
+    return serving(*command, **environment)
 
 
 class Drained(NamedTuple):
-    """What the draining client saw of a stream."""
+    """What the grpcio client saw of a stream."""
 
     messages: int
     message_bytes: int
@@ -130,9 +138,29 @@ class Drained(NamedTuple):
 def drain(
     target: str, rpc: str, *, chunk_size: int = 0, repeats: int = 1, streams: int = 1
 ) -> list[Drained]:
-    """Let a client process read streams to their end, `streams` at once, `repeats` times."""
+    """Let a grpcio client read streams to their end, `streams` at once, `repeats` times."""
     run = run_python(
         "-m", "benchmarks.drain", target, rpc, str(chunk_size), str(repeats), str(streams)
     )
     found: list[list[Any]] = json.loads(run.out)
     return [Drained(*values) for values in found]
+
+
+class Pass(NamedTuple):
+    """What a client that only counts saw of a stream, or of several at once."""
+
+    data_bytes: int
+    seconds: float
+    first_byte_seconds: float
+
+
+def count_bytes(target: str, rpc: str, *options: str) -> list[Pass]:
+    """Let benchmarks.draining_client read streams; `options` are its own."""
+    run = run_python("-m", "benchmarks.draining_client", target, rpc, *options)
+    return passes(run.out)
+
+
+def passes(printed: str) -> list[Pass]:
+    """Return what a client that only counts has printed."""
+    found: list[list[Any]] = json.loads(printed)
+    return [Pass(*values) for values in found]

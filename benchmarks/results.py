@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-_LIBRARIES = ("grpcio", "numpy", "pandas", "protobuf", "pyarrow")
+_LIBRARIES = ("grpcio", "h2", "numpy", "pandas", "protobuf", "pyarrow")
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
-"""How fast do rows arrive at a client, and how soon the first of them?"""
+"""How fast does the grpcio engine serve a grpcio client, and how soon come the first rows?"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from benchmarks.measure import drain, serving, streamer
+from benchmarks.measure import drain, module, serving, streamer
 from benchmarks.results import Result, Results
 
 if TYPE_CHECKING:
@@ -18,10 +18,10 @@ _ROWS_A_CHUNK = 300
 
 def test_streams(dataset: Path, sources: Sources, results: Results) -> None:
     """Both RPCs of the grpcio engine, and the server that works row by row."""
-    with streamer(dataset) as server:
+    with streamer(dataset, "grpcio") as server:
         chunks = drain(server.target, "StreamEmbedding", chunk_size=_ROWS_A_CHUNK, repeats=_REPEATS)
         rows = drain(server.target, "GetEmbeddings", repeats=3)
-    with serving("-m", "benchmarks.row_by_row_server", str(sources.records)) as server:
+    with serving(*module("benchmarks.row_by_row_server", str(sources.records))) as server:
         old = drain(server.target, "GetEmbeddings")
     assert {results.rows} == {run.messages for run in rows + old}
 
@@ -33,7 +33,7 @@ def test_streams(dataset: Path, sources: Sources, results: Results) -> None:
     speed = {name: results.rows / min(seconds) for name, seconds in samples.items()}
     results.add(
         Result(
-            "GetEmbeddings over grpcio",
+            "GetEmbeddings on grpcio, grpcio client",
             f"{speed['GetEmbeddings']:,.0f} rows/s",
             f"iterrows: {speed['row by row']:,.0f} rows/s",
             speed["GetEmbeddings"] / speed["row by row"],
@@ -44,7 +44,7 @@ def test_streams(dataset: Path, sources: Sources, results: Results) -> None:
     )
     results.add(
         Result(
-            f"StreamEmbedding by {_ROWS_A_CHUNK} over grpcio",
+            f"StreamEmbedding by {_ROWS_A_CHUNK} on grpcio, grpcio client",
             f"{speed['StreamEmbedding']:,.0f} rows/s",
             f"GetEmbeddings: {speed['GetEmbeddings']:,.0f} rows/s",
             speed["StreamEmbedding"] / speed["GetEmbeddings"],
@@ -62,7 +62,7 @@ def test_streams(dataset: Path, sources: Sources, results: Results) -> None:
         median = sorted(milliseconds)[len(milliseconds) // 2]
         results.add(
             Result(
-                f"time to the first message, {rpc}",
+                f"time to the first message, {rpc} on grpcio",
                 f"{median:.1f} ms",
                 f"iterrows: {old[0].first_message_seconds * 1e3:,.0f} ms",
                 median,

@@ -81,8 +81,8 @@ class Connection:
     def receive(self, data: bytes, now: float) -> list[ours.Event]:
         """Handle bytes from the peer; return what they mean, in order."""
         try:
-            self._meter.feed(data, now)
             data = self._after_preface(data)
+            self._meter.feed(data, now)
             happened = self._h2.receive_data(data) if data else []
             return [
                 event
@@ -132,11 +132,13 @@ class Connection:
     def consumed(self, stream_id: int, message: bytes) -> None:
         """Take note that a message was used: the peer may send more."""
         stream = self._streams.get(stream_id)
-        if stream is not None:
-            stream.untaken_bytes -= len(message)
-            if stream.untaken_bytes <= _UNTAKEN_BYTES:
-                self._h2.acknowledge_received_data(stream.withheld_window, stream_id)
-                stream.withheld_window = 0
+        if stream is None:
+            return
+        stream.untaken_bytes -= len(message)
+        if stream.withheld_window and stream.untaken_bytes <= _UNTAKEN_BYTES:
+            if can_send(self._h2, stream_id) and not stream.request_ended:
+                self._h2.increment_flow_control_window(stream.withheld_window, stream_id)
+            stream.withheld_window = 0
 
     def respond(self, stream_id: int, metadata: Iterable[tuple[str, Value]]) -> None:
         """Begin the answer to a call: headers; ValueError for metadata that can't be sent."""
@@ -241,8 +243,10 @@ class Connection:
             yield ours.CallGone(stream_id)
             return
         stream.untaken_bytes += sum(map(len, messages))
-        if stream.untaken_bytes > _UNTAKEN_BYTES:
+        if size and stream.untaken_bytes > _UNTAKEN_BYTES:
+            # Of this stream alone: others on the connection may go on.
             stream.withheld_window += size
+            self._h2.increment_flow_control_window(size)
         else:
             self._h2.acknowledge_received_data(size, stream_id)
         for message in messages:

@@ -141,7 +141,6 @@ class EmbeddingService:
                 yield block
                 rows += block.rows
                 sent_bytes += block.nbytes
-                sent_bytes += block.nbytes
                 _log.debug(
                     "%s: %d messages, %d rows, %d bytes", name, len(block), block.rows, block.nbytes
                 )

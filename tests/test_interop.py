@@ -20,6 +20,8 @@ import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
+from streamer.engines.wire import WireServer
+from streamer.engines.wire.limits import Limits
 from tests.grpc_testing import interop_pb2 as pb
 from tests.grpc_testing import interop_pb2_grpc as pb_grpc
 from tests.interop_service import ECHO_INITIAL, ECHO_TRAILING, InteropService, servicer
@@ -64,9 +66,8 @@ def _grpcio(register: Register) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _wire(register: Register) -> Iterator[int]:
-    from streamer.engines.wire import WireServer  # noqa: PLC0415
 
-    server = WireServer(host="127.0.0.1", port=0)
+    server = WireServer(host="127.0.0.1", port=0, limits=Limits(max_request_bytes=4 << 20))
     register(server)
     server.start()
     yield server.port

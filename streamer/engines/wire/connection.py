@@ -25,15 +25,17 @@ from streamer.engines.wire import events as ours
 from streamer.engines.wire.faults import NotHttp2Error, PeerFaultError
 from streamer.engines.wire.h2_state import can_send, initiate, new_h2_connection
 from streamer.engines.wire.limits import Patience, PingRule
-from streamer.engines.wire.messages import ACCEPTED_ENCODING, MessageReader
+from streamer.engines.wire.messages import ACCEPTED_ENCODING
 from streamer.engines.wire.meter import (
     COMPLETED_CALL,
-    EARNED_PER_BYTE,
+    COMPLETED_MESSAGE,
     FrameMeter,
+    earned_by_data,
 )
 from streamer.engines.wire.preface import Preface
 from streamer.engines.wire.request import RefusedError, parse_head
 from streamer.engines.wire.response import headers, trailers
+from streamer.engines.wire.stream import Stream
 from streamer.errors import Status
 
 if TYPE_CHECKING:
@@ -42,25 +44,18 @@ if TYPE_CHECKING:
     from streamer.engines.wire.limits import Limits
     from streamer.engines.wire.metadata import Value
 
-# Messages of a client stream that nobody has taken yet; beyond it the window stays shut.
-_UNTAKEN_BYTES = 65_536
+    _Events = Iterable[ours.Event]
+
+# Of the largest permitted; the parts of messages that a connection may have begun.
+_UNFINISHED_REQUESTS = 4
+# HPACK's default. A peer may offer more room for our headers; it would be our memory, too.
+_MAX_HEADER_TABLE_BYTES = 4096
 _MAX_STREAM_ID = 2**31 - 1
 DRAIN_PING = b"draining"
 
 
 class ConnectionFailedError(Exception):
     """The connection can't go on; the text says why, for the log."""
-
-
-class _Stream:
-    """What the core knows of a call that is open."""
-
-    def __init__(self, reader: MessageReader) -> None:
-        self.reader = reader
-        self.has_responded = False
-        self.request_ended = False
-        self.untaken_bytes = 0
-        self.withheld_window = 0
 
 
 class Connection:
@@ -70,13 +65,14 @@ class Connection:
         self._limits = limits
         self._h2 = new_h2_connection()
         self._patience = Patience(now)
-        self._meter = FrameMeter(self._patience)
+        self._meter = FrameMeter(self._patience, self._is_dead)
         self._preface = Preface()
         self._ping_rule = PingRule(limits.keepalive)
         self._answer = b""  # to somebody who doesn't speak HTTP/2
-        self._streams: dict[int, _Stream] = {}
+        self._streams: dict[int, Stream] = {}
         self._is_ready = False
         self._is_draining = False
+        self._has_failed = False
 
     def receive(self, data: bytes, now: float) -> list[ours.Event]:
         """Handle bytes from the peer; return what they mean, in order."""
@@ -90,17 +86,17 @@ class Connection:
                 if (handle := self._HANDLERS.get(type(h2_event)))
                 for event in handle(self, h2_event, now)
             ]
-        except NotHttp2Error as fault:
-            self._answer = fault.answer
-            if not fault.answer:
-                self._close(fault.code)
-            raise ConnectionFailedError(str(fault)) from None
         except PeerFaultError as fault:
-            self._close(fault.code, str(fault).encode())
-            raise ConnectionFailedError(str(fault)) from None
+            failure = str(fault)
+            if isinstance(fault, NotHttp2Error) and fault.answer:
+                self._answer = fault.answer
+            else:
+                self._close(fault.code, failure.encode())
         except ProtocolError as error:  # h2 has its GOAWAY ready
-            message = f"{type(error).__name__}: {error}"
-            raise ConnectionFailedError(message) from None
+            failure = f"{type(error).__name__}: {error}"
+        self._has_failed = True
+        self._streams.clear()
+        raise ConnectionFailedError(failure)
 
     def control_bytes(self) -> bytes:
         """Return what is due to the peer, in order, DATA excepted; each byte once."""
@@ -126,19 +122,15 @@ class Connection:
         """Take `data_bytes`, no more than `window`, from the windows: they are being sent."""
         self._h2.outbound_flow_control_window -= data_bytes
         self._h2.streams[stream_id].outbound_flow_control_window -= data_bytes
-        self._patience.earn(data_bytes * EARNED_PER_BYTE)
+        self._patience.earn(earned_by_data(data_bytes))
         self._ping_rule.sent()
 
     def consumed(self, stream_id: int, message: bytes) -> None:
         """Take note that a message was used: the peer may send more."""
         stream = self._streams.get(stream_id)
-        if stream is None:
-            return
-        stream.untaken_bytes -= len(message)
-        if stream.withheld_window and stream.untaken_bytes <= _UNTAKEN_BYTES:
-            if can_send(self._h2, stream_id) and not stream.request_ended:
-                self._h2.increment_flow_control_window(stream.withheld_window, stream_id)
-            stream.withheld_window = 0
+        window = 0 if stream is None else stream.take(message)
+        if window and can_send(self._h2, stream_id):
+            self._h2.increment_flow_control_window(window, stream_id)
 
     def respond(self, stream_id: int, metadata: Iterable[tuple[str, Value]]) -> None:
         """Begin the answer to a call: headers; ValueError for metadata that can't be sent."""
@@ -165,10 +157,10 @@ class Connection:
         if not stream.has_responded:
             fields = headers((), http_status) + fields
         self._h2.send_headers(stream_id, fields, end_stream=True)
-        if stream.request_ended:
+        if can_send(self._h2, stream_id):  # the peer could, too, but needn't any more
+            self._h2.reset_stream(stream_id, ErrorCodes.NO_ERROR)  # RFC 9113 section 8.1
+        else:
             self._patience.earn(COMPLETED_CALL)
-        else:  # RFC 9113 section 8.1: the rest of the request isn't needed
-            self._h2.reset_stream(stream_id, ErrorCodes.NO_ERROR)
         self._ping_rule.sent()
 
     def reset(self, stream_id: int, code: ErrorCodes) -> None:
@@ -179,20 +171,28 @@ class Connection:
 
     def ping(self, payload: bytes) -> None:
         """Ask the peer for a sign of life; `payload`, 8 bytes, comes back."""
-        self._h2.ping(payload)
+        if self._is_open:
+            self._h2.ping(payload)
 
     def begin_drain(self) -> None:
         """Ask the peer to open no more calls; those that it is opening are still served.
 
         The answer to the PING that goes with it means that it knows: `end_drain` then.
         """
-        self._h2.close_connection(ErrorCodes.NO_ERROR, last_stream_id=_MAX_STREAM_ID)
-        self._h2.ping(DRAIN_PING)
+        if self._is_open:
+            self._h2.close_connection(ErrorCodes.NO_ERROR, last_stream_id=_MAX_STREAM_ID)
+            self._h2.ping(DRAIN_PING)
 
     def end_drain(self) -> None:
         """Tell the peer which call was the last one; refuse those after it."""
         self._is_draining = True
-        self._close(ErrorCodes.NO_ERROR)
+        if self._is_open:
+            self._close(ErrorCodes.NO_ERROR)
+
+    @property
+    def _is_open(self) -> bool:
+        """Whether HTTP/2 is spoken: from the peer's preface to its first fault."""
+        return self._preface.is_complete and not self._has_failed
 
     def _close(self, code: ErrorCodes, why: bytes = b"") -> None:
         self._h2.close_connection(code, additional_data=why or None)
@@ -206,13 +206,18 @@ class Connection:
             initiate(self._h2, self._limits)
         return data
 
-    def _on_settings(self, _event: h2.events.Event, _now: float) -> Iterable[ours.Event]:
+    def _is_dead(self, stream_id: int) -> bool:
+        return stream_id not in self._streams and stream_id <= self._h2.highest_inbound_stream_id
+
+    def _on_settings(self, _event: h2.events.Event, _now: float) -> _Events:
+        encoder = self._h2.encoder
+        encoder.header_table_size = min(encoder.header_table_size, _MAX_HEADER_TABLE_BYTES)
         if not self._is_ready:
             self._is_ready = True
             yield ours.PeerReady()
         yield ours.WindowOpened(0)  # the initial window may have grown
 
-    def _on_request(self, event: h2.events.RequestReceived, _now: float) -> Iterable[ours.Event]:
+    def _on_request(self, event: h2.events.RequestReceived, _now: float) -> _Events:
         stream_id = event.stream_id
         if self._is_draining or len(self._streams) >= self._limits.max_streams_per_connection:
             self.reset(stream_id, ErrorCodes.REFUSED_STREAM)
@@ -220,72 +225,72 @@ class Connection:
         try:
             head = parse_head(event.headers)
         except RefusedError as refusal:
-            self._streams[stream_id] = _Stream(MessageReader(ACCEPTED_ENCODING, 0))
-            self._streams[stream_id].request_ended = event.stream_ended is not None
+            self._streams[stream_id] = Stream(ACCEPTED_ENCODING, 0)
             self._refuse(stream_id, refusal)
             return
-        reader = MessageReader(head.encoding, self._limits.max_request_bytes)
-        self._streams[stream_id] = _Stream(reader)
+        self._streams[stream_id] = Stream(head.encoding, self._limits.max_request_bytes)
         yield ours.CallOpened(stream_id, head)
 
-    def _on_data(self, event: h2.events.DataReceived, _now: float) -> Iterable[ours.Event]:
+    def _on_data(self, event: h2.events.DataReceived, _now: float) -> _Events:
         stream_id, size = event.stream_id, event.flow_controlled_length
         stream = self._streams.get(stream_id)
         if stream is None:
             self._h2.acknowledge_received_data(size, stream_id)
             return
         try:
-            messages = stream.reader.feed(event.data)
+            messages = stream.feed(event.data)
+            self._check_unfinished()
         except RefusedError as refusal:
             self._h2.acknowledge_received_data(size, stream_id)
-            stream.request_ended = event.stream_ended is not None
             self._refuse(stream_id, refusal)
             yield ours.CallGone(stream_id)
             return
-        stream.untaken_bytes += sum(map(len, messages))
-        if size and stream.untaken_bytes > _UNTAKEN_BYTES:
-            # Of this stream alone: others on the connection may go on.
-            stream.withheld_window += size
-            self._h2.increment_flow_control_window(size)
+        self._patience.earn(COMPLETED_MESSAGE * len(messages))
+        if size and stream.withholds(size):
+            self._h2.increment_flow_control_window(size)  # others on the connection may go on
         else:
             self._h2.acknowledge_received_data(size, stream_id)
         for message in messages:
             yield ours.MessageArrived(stream_id, message)
 
-    def _on_end(self, event: h2.events.StreamEnded, _now: float) -> Iterable[ours.Event]:
+    def _check_unfinished(self) -> None:
+        """Refuse the part of a message that is too much, with those of other calls."""
+        unfinished = sum(stream.unfinished_bytes for stream in self._streams.values())
+        if unfinished > _UNFINISHED_REQUESTS * self._limits.max_request_bytes:
+            text = "too many calls on this connection with half a request message"
+            raise RefusedError(Status.RESOURCE_EXHAUSTED, text)
+
+    def _on_end(self, event: h2.events.StreamEnded, _now: float) -> _Events:
         stream = self._streams.get(event.stream_id)
         if stream is None:
             return
-        stream.request_ended = True
-        if stream.reader.is_between_messages:
+        if not stream.unfinished_bytes:
             yield ours.RequestEnded(event.stream_id)
         else:
             self.finish(event.stream_id, Status.INTERNAL, "the request ends within a message")
             yield ours.CallGone(event.stream_id)
 
-    def _on_reset(self, event: h2.events.StreamReset, _now: float) -> Iterable[ours.Event]:
+    def _on_reset(self, event: h2.events.StreamReset, _now: float) -> _Events:
         if self._streams.pop(event.stream_id, None) is not None:
             yield ours.CallGone(event.stream_id)
 
-    def _on_window(self, event: h2.events.WindowUpdated, _now: float) -> Iterable[ours.Event]:
+    def _on_window(self, event: h2.events.WindowUpdated, _now: float) -> _Events:
         yield ours.WindowOpened(event.stream_id)
 
-    def _on_ping(self, _event: h2.events.Event, now: float) -> Iterable[ours.Event]:
+    def _on_ping(self, _event: h2.events.Event, now: float) -> _Events:
         self._ping_rule.pinged(now)
         return ()
 
-    def _on_ping_answer(
-        self, event: h2.events.PingAckReceived, _now: float
-    ) -> Iterable[ours.Event]:
+    def _on_ping_answer(self, event: h2.events.PingAckReceived, _now: float) -> _Events:
         yield ours.PingAnswered(event.ping_data)
 
-    def _on_goaway(self, _event: h2.events.Event, _now: float) -> Iterable[ours.Event]:
+    def _on_goaway(self, _event: h2.events.Event, _now: float) -> _Events:
         yield ours.PeerLeaving()
 
     def _refuse(self, stream_id: int, refusal: RefusedError) -> None:
         self.finish(stream_id, refusal.status, refusal.text, http_status=refusal.http_status)
 
-    _HANDLERS: ClassVar[dict[type, Callable[..., Iterable[ours.Event]]]] = {
+    _HANDLERS: ClassVar[dict[type, Callable[..., _Events]]] = {
         h2.events.RemoteSettingsChanged: _on_settings,
         h2.events.RequestReceived: _on_request,
         h2.events.DataReceived: _on_data,

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from streamer.engines.wire.limits import Limits
 
 _GOAWAY = (ConnectionInputs.SEND_GOAWAY, ConnectionInputs.RECV_GOAWAY)
+# For h2 a server that is sent one has become a client; servers ignore it (RFC 7838 section 4).
+_ALTSVC = ConnectionInputs.RECV_ALTERNATIVE_SERVICE
 _OPEN = (ConnectionState.IDLE, ConnectionState.SERVER_OPEN)
 _UNLIMITED = 2**31 - 1
 
@@ -30,7 +32,7 @@ class _StateMachine(H2ConnectionStateMachine):
 
     _transitions = {  # noqa: RUF012 - as in h2
         **H2ConnectionStateMachine._transitions,  # noqa: SLF001
-        **{(state, goaway): (None, state) for state in _OPEN for goaway in _GOAWAY},
+        **{(state, frame): (None, state) for state in _OPEN for frame in (*_GOAWAY, _ALTSVC)},
     }
 
 
@@ -38,6 +40,9 @@ class _H2Connection(H2Connection):
     # h2 remembers how each stream was closed, 65,536 of them by default, 7 MB a connection.
     # Frames of a stream that was closed longer ago than this end the connection.
     MAX_CLOSED_STREAMS = 4096
+
+    def clear_outbound_data_buffer(self) -> None:
+        """Keep what is due when the peer sends GOAWAY: HPACK's table has counted with it."""
 
 
 def new_h2_connection() -> H2Connection:

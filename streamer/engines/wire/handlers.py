@@ -37,7 +37,7 @@ class Pool(Enum):
     """Whose threads a method uses, so that none waits for another kind's."""
 
     BLOCKS = auto()  # encoding: much work, never blocked
-    CALLS = auto()  # one message in, one out: health checks
+    CALLS = auto()  # one message in, and quick: health checks
     STREAMS = auto()  # may wait for the peer
 
 
@@ -115,12 +115,14 @@ def servicer_handler(handler: grpc.RpcMethodHandler[Any, Any]) -> Handler:
                 if not context.code():
                     yield frames(response)
 
+    pushes = gives_stream and getattr(behaviour, "experimental_non_blocking", False)
+    may_wait = takes_stream or (gives_stream and not pushes)
     return Handler(
         begin,
-        Pool.STREAMS if takes_stream or gives_stream else Pool.CALLS,
+        Pool.STREAMS if may_wait else Pool.CALLS,
         takes_stream=takes_stream,
         gives_one=not gives_stream,
-        pushes=gives_stream and getattr(behaviour, "experimental_non_blocking", False),
+        pushes=pushes,
     )
 
 

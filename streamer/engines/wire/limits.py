@@ -21,8 +21,8 @@ class Limits(NamedTuple):
     max_streams_per_connection: int = 256
     # The default of gRPC's own C-core (16 KiB as hard limit).
     max_header_list_bytes: int = 16 << 10
-    # gRPC's customary limit; a RequestParams takes less than 100 bytes.
-    max_request_bytes: int = 4 << 20
+    # A RequestParams takes less than 100 bytes. A connection may hold four unfinished ones.
+    max_request_bytes: int = 64 << 10
     # From accept to the peer's first SETTINGS, TLS included; and from the headers of a
     # call with one request message to that message. Seconds on a very bad line.
     handshake_seconds: float = 20

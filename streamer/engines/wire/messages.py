@@ -6,10 +6,10 @@ a compressed message is refused, with the encodings that are accepted.
 
 from __future__ import annotations
 
+from streamer.codec.frames import PREFIX_BYTES
 from streamer.engines.wire.request import RefusedError
 from streamer.errors import Status, quoted
 
-_PREFIX_BYTES = 5
 ACCEPTED_ENCODING = b"identity"
 
 
@@ -22,17 +22,17 @@ class MessageReader:
         self._buffer = bytearray()
 
     @property
-    def is_between_messages(self) -> bool:
-        """Whether nothing of another message has come yet."""
-        return not self._buffer
+    def unfinished_bytes(self) -> int:
+        """Bytes of a message whose end has not come yet."""
+        return len(self._buffer)
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the messages that `data` completes; RefusedError."""
         self._buffer += data
         messages: list[bytes] = []
         place = 0
-        while len(self._buffer) - place >= _PREFIX_BYTES:
-            begin = place + _PREFIX_BYTES
+        while len(self._buffer) - place >= PREFIX_BYTES:
+            begin = place + PREFIX_BYTES
             end = begin + int.from_bytes(self._buffer[place + 1 : begin], "big")
             self._check(self._buffer[place], end - begin)
             if len(self._buffer) < end:

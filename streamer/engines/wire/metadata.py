@@ -13,6 +13,8 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote_from_bytes
 
+from streamer.errors import quoted
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -28,6 +30,7 @@ _VALUE = re.compile(r"[\x20-\x7e]*")
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
 _UNIT_SECONDS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 # Printable ASCII but for the percent sign goes as it is; quote_from_bytes adds the letters.
+_END_BLANK = re.compile(r"^ | $")
 _MESSAGE_SAFE = "".join(chr(c) for c in range(0x20, 0x7F) if chr(c) != "%")
 
 
@@ -38,7 +41,7 @@ class InvalidMetadataError(Exception):
 def parse_metadata(fields: Iterable[Field]) -> tuple[tuple[str, Value], ...]:
     """Return the application's metadata, in order, without the protocol's own fields."""
     return tuple(
-        (name.decode("ascii"), value)
+        (name.decode("latin-1"), value)
         for name, raw in fields
         if not _RESERVED.match(name)
         for value in _parse_values(name, raw)
@@ -55,7 +58,7 @@ def _parse_values(name: bytes, raw: bytes) -> list[Value]:
             for part in raw.replace(b" ", b"").split(b",")
         ]
     except binascii.Error:
-        message = f"header {name.decode('latin-1')} is not base64"
+        message = f"header {quoted(name.decode('latin-1'))} is not base64"
         raise InvalidMetadataError(message) from None
 
 
@@ -72,6 +75,7 @@ def _format_field(name: str, value: Value) -> Field:
         raw = value.encode() if isinstance(value, str) else value
         return name.encode(), base64.b64encode(raw).rstrip(b"=")
     text = value.decode("latin-1") if isinstance(value, bytes) else value
+    text = text.strip(" ")  # the protocol lets blanks at the ends be lost
     if not _VALUE.fullmatch(text):
         message = f"the value of metadata {name!r} is not printable ASCII; name it ...-bin"
         raise ValueError(message)
@@ -89,4 +93,6 @@ def parse_timeout(raw: bytes) -> float:
 
 def format_message(text: str) -> bytes:
     """Percent-encode a status text: UTF-8, and everything but printable ASCII escaped."""
-    return quote_from_bytes(text.encode("utf-8", "replace"), safe=_MESSAGE_SAFE).encode()
+    escaped = quote_from_bytes(text.encode("utf-8", "replace"), safe=_MESSAGE_SAFE)
+    # HTTP/2 allows no blanks at either end of a value (RFC 9113 section 8.2.1).
+    return _END_BLANK.sub("%20", escaped).encode()

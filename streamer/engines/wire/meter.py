@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from streamer.engines.wire.faults import FrameTooLongError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from streamer.engines.wire.limits import Patience
 
 HEADER_BYTES = 9
@@ -21,7 +23,9 @@ _MAX_FRAME_BYTES = 16_384
 
 _DATA, _HEADERS, _PRIORITY, _RST_STREAM, _SETTINGS = range(5)
 _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = 6, 7, 8, 9
-_END_STREAM = 0x1
+_END_STREAM, _PADDED = 0x1, 0x8
+_STREAM_ID = 0x7FFFFFFF
+_MAX_PADDING_BYTES = 256  # with the byte that says how much there is
 
 # What one frame costs. A call that is let finish gives back its HEADERS (`COMPLETED_CALL`);
 # one that is reset costs both.
@@ -34,21 +38,37 @@ _COSTS = {
     _WINDOW_UPDATE: 1.0,
     _CONTINUATION: 10.0,
 }
+# DATA that carries nothing, or may be padding alone; no gRPC client pads.
 _EMPTY_DATA_COST = 10.0
+# DATA for a call that is over: what was on its way when it ended, as many as fit a window.
+_DEAD_DATA_COST = 0.5
+# DATA of a few bytes, of which a message gives back twice as much.
+_SMALL_DATA_BYTES = 16
+_SMALL_DATA_COST = 0.25
+COMPLETED_MESSAGE = 0.5
 _SETTINGS_COST = 20.0
 # h2 keeps every setting it is told, known or not; one takes 6 bytes.
 _COST_PER_SETTINGS_BYTE = 0.5
 _OTHER_COST = 2.0
-COMPLETED_CALL = 2.0
-# A peer that reads 16 KiB at a time may open two windows for each of them.
-EARNED_PER_BYTE = 2 / 16_384
+# HEADERS, and two WINDOW_UPDATEs and a PING, with which C-core answers some calls' ends.
+COMPLETED_CALL = 6.0
+
+
+def earned_by_data(data_bytes: int) -> float:
+    """Return what a peer earns that lets DATA of that many bytes be sent.
+
+    It may open two windows for each DATA frame, and for each 16 KiB; but not by a few bytes.
+    """
+    return 2.0 * min(data_bytes / 32, 1.0) + data_bytes / 8192
 
 
 class FrameMeter:
     """Follows the frames of one connection, from its preface on."""
 
-    def __init__(self, patience: Patience) -> None:
+    def __init__(self, patience: Patience, is_dead: Callable[[int], bool]) -> None:
+        """`is_dead` says of a stream whether its call is over."""
         self._patience = patience
+        self._is_dead = is_dead
         self._partial_header = b""
         self._to_skip = _PREFACE_BYTES
 
@@ -62,17 +82,23 @@ class FrameMeter:
             if length > _MAX_FRAME_BYTES:
                 message = f"a frame of {length} bytes is longer than {_MAX_FRAME_BYTES}"
                 raise FrameTooLongError(message)
-            cost += _cost(data[place + 3], data[place + 4], length)
+            cost += self._cost(data[place : place + HEADER_BYTES], length)
             place += HEADER_BYTES + length
         self._to_skip = max(place - len(data), 0)
         self._partial_header = data[place:]  # empty if there is something to skip
         if cost:
             self._patience.spend(cost, now)
 
-
-def _cost(kind: int, flags: int, length: int) -> float:
-    if kind == _DATA:
-        return 0.0 if length or flags & _END_STREAM else _EMPTY_DATA_COST
-    if kind == _SETTINGS:
-        return _SETTINGS_COST + _COST_PER_SETTINGS_BYTE * length
-    return _COSTS.get(kind, _OTHER_COST)
+    def _cost(self, header: bytes, length: int) -> float:
+        kind, flags = header[3], header[4]
+        if kind == _SETTINGS:
+            return _SETTINGS_COST + _COST_PER_SETTINGS_BYTE * length
+        if kind != _DATA:
+            return _COSTS.get(kind, _OTHER_COST)
+        if flags & _PADDED and length <= _MAX_PADDING_BYTES:
+            return _EMPTY_DATA_COST
+        if self._is_dead(int.from_bytes(header[5:], "big") & _STREAM_ID):
+            return _DEAD_DATA_COST
+        if flags & _END_STREAM or length >= _SMALL_DATA_BYTES:
+            return 0.0
+        return _SMALL_DATA_COST if length else _EMPTY_DATA_COST

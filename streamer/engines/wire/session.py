@@ -165,7 +165,7 @@ class Session:
         """End what takes too long; called now and then."""
         now, limits = self.now(), self._host.limits
         due, why = self._times.due(
-            now, calls=len(self._calls), blocked_since=self._link.blocked_since
+            now, calls=self._core.open_calls, blocked_since=self._link.blocked_since
         )
         if due is Due.GIVE_UP:
             _log.warning("connection from %s given up: %s", self.peer, why)

@@ -92,7 +92,9 @@ class Certificates:
         context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 9113 section 9.2
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
         try:
-            context.load_cert_chain(self._files["TLS_CERT"], self._files["TLS_KEY"])
+            context.load_cert_chain(
+                self._files["TLS_CERT"], self._files["TLS_KEY"], password=_no_password
+            )
         except (OSError, ValueError) as error:
             message = f"TLS_CERT and TLS_KEY are no certificate and its key in PEM: {error}"
             raise TlsError(message) from None
@@ -107,6 +109,11 @@ class Certificates:
         pair = (contents["TLS_KEY"], contents["TLS_CERT"])
         configuration = grpc.ssl_server_certificate_configuration([pair], client_ca)
         return _Loaded(identity, context, configuration)
+
+
+def _no_password() -> bytes:
+    message = "the key is encrypted, and a server has nobody to ask"
+    raise ValueError(message)
 
 
 def _content(variable: str, path: Path) -> bytes:

@@ -26,12 +26,7 @@ from streamer.engines.wire.faults import NotHttp2Error, PeerFaultError
 from streamer.engines.wire.h2_state import can_send, initiate, new_h2_connection
 from streamer.engines.wire.limits import Patience, PingRule
 from streamer.engines.wire.messages import ACCEPTED_ENCODING
-from streamer.engines.wire.meter import (
-    COMPLETED_CALL,
-    COMPLETED_MESSAGE,
-    FrameMeter,
-    earned_by_data,
-)
+from streamer.engines.wire.meter import EARNED_BY_CALL, EARNED_BY_MESSAGE, FrameMeter, earned_by
 from streamer.engines.wire.preface import Preface
 from streamer.engines.wire.request import RefusedError, parse_head
 from streamer.engines.wire.response import headers, trailers
@@ -70,12 +65,14 @@ class Connection:
         self._ping_rule = PingRule(limits.keepalive)
         self._answer = b""  # to somebody who doesn't speak HTTP/2
         self._streams: dict[int, Stream] = {}
+        self._now = now
         self._is_ready = False
         self._is_draining = False
         self._has_failed = False
 
     def receive(self, data: bytes, now: float) -> list[ours.Event]:
         """Handle bytes from the peer; return what they mean, in order."""
+        self._now = now
         try:
             data = self._after_preface(data)
             self._meter.feed(data, now)
@@ -84,7 +81,7 @@ class Connection:
                 event
                 for h2_event in happened
                 if (handle := self._HANDLERS.get(type(h2_event)))
-                for event in handle(self, h2_event, now)
+                for event in handle(self, h2_event)
             ]
         except PeerFaultError as fault:
             failure = str(fault)
@@ -122,7 +119,7 @@ class Connection:
         """Take `data_bytes`, no more than `window`, from the windows: they are being sent."""
         self._h2.outbound_flow_control_window -= data_bytes
         self._h2.streams[stream_id].outbound_flow_control_window -= data_bytes
-        self._patience.earn(earned_by_data(data_bytes))
+        self._patience.earn(earned_by(data_bytes))
         self._ping_rule.sent()
 
     def consumed(self, stream_id: int, message: bytes) -> None:
@@ -160,7 +157,7 @@ class Connection:
         if can_send(self._h2, stream_id):  # the peer could, too, but needn't any more
             self._h2.reset_stream(stream_id, ErrorCodes.NO_ERROR)  # RFC 9113 section 8.1
         else:
-            self._patience.earn(COMPLETED_CALL)
+            self._patience.earn(EARNED_BY_CALL)
         self._ping_rule.sent()
 
     def reset(self, stream_id: int, code: ErrorCodes) -> None:
@@ -209,7 +206,7 @@ class Connection:
     def _is_dead(self, stream_id: int) -> bool:
         return stream_id not in self._streams and stream_id <= self._h2.highest_inbound_stream_id
 
-    def _on_settings(self, _event: h2.events.Event, _now: float) -> _Events:
+    def _on_settings(self, _event: h2.events.Event) -> _Events:
         encoder = self._h2.encoder
         encoder.header_table_size = min(encoder.header_table_size, _MAX_HEADER_TABLE_BYTES)
         if not self._is_ready:
@@ -217,7 +214,7 @@ class Connection:
             yield ours.PeerReady()
         yield ours.WindowOpened(0)  # the initial window may have grown
 
-    def _on_request(self, event: h2.events.RequestReceived, _now: float) -> _Events:
+    def _on_request(self, event: h2.events.RequestReceived) -> _Events:
         stream_id = event.stream_id
         if self._is_draining or len(self._streams) >= self._limits.max_streams_per_connection:
             self.reset(stream_id, ErrorCodes.REFUSED_STREAM)
@@ -231,7 +228,7 @@ class Connection:
         self._streams[stream_id] = Stream(head.encoding, self._limits.max_request_bytes)
         yield ours.CallOpened(stream_id, head)
 
-    def _on_data(self, event: h2.events.DataReceived, _now: float) -> _Events:
+    def _on_data(self, event: h2.events.DataReceived) -> _Events:
         stream_id, size = event.stream_id, event.flow_controlled_length
         stream = self._streams.get(stream_id)
         if stream is None:
@@ -245,7 +242,7 @@ class Connection:
             self._refuse(stream_id, refusal)
             yield ours.CallGone(stream_id)
             return
-        self._patience.earn(COMPLETED_MESSAGE * len(messages))
+        self._patience.earn(EARNED_BY_MESSAGE * len(messages))
         if size and stream.withholds(size):
             self._h2.increment_flow_control_window(size)  # others on the connection may go on
         else:
@@ -260,31 +257,29 @@ class Connection:
             text = "too many calls on this connection with half a request message"
             raise RefusedError(Status.RESOURCE_EXHAUSTED, text)
 
-    def _on_end(self, event: h2.events.StreamEnded, _now: float) -> _Events:
+    def _on_end(self, event: h2.events.StreamEnded) -> _Events:
         stream = self._streams.get(event.stream_id)
-        if stream is None:
-            return
-        if not stream.unfinished_bytes:
+        if stream is not None and not stream.unfinished_bytes:
             yield ours.RequestEnded(event.stream_id)
-        else:
+        elif stream is not None:
             self.finish(event.stream_id, Status.INTERNAL, "the request ends within a message")
             yield ours.CallGone(event.stream_id)
 
-    def _on_reset(self, event: h2.events.StreamReset, _now: float) -> _Events:
+    def _on_reset(self, event: h2.events.StreamReset) -> _Events:
         if self._streams.pop(event.stream_id, None) is not None:
             yield ours.CallGone(event.stream_id)
 
-    def _on_window(self, event: h2.events.WindowUpdated, _now: float) -> _Events:
+    def _on_window(self, event: h2.events.WindowUpdated) -> _Events:
         yield ours.WindowOpened(event.stream_id)
 
-    def _on_ping(self, _event: h2.events.Event, now: float) -> _Events:
-        self._ping_rule.pinged(now)
+    def _on_ping(self, _event: h2.events.Event) -> _Events:
+        self._ping_rule.pinged(self._now)
         return ()
 
-    def _on_ping_answer(self, event: h2.events.PingAckReceived, _now: float) -> _Events:
+    def _on_ping_answer(self, event: h2.events.PingAckReceived) -> _Events:
         yield ours.PingAnswered(event.ping_data)
 
-    def _on_goaway(self, _event: h2.events.Event, _now: float) -> _Events:
+    def _on_goaway(self, _event: h2.events.Event) -> _Events:
         yield ours.PeerLeaving()
 
     def _refuse(self, stream_id: int, refusal: RefusedError) -> None:

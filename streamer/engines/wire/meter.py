@@ -27,7 +27,7 @@ _END_STREAM, _PADDED = 0x1, 0x8
 _STREAM_ID = 0x7FFFFFFF
 _MAX_PADDING_BYTES = 256  # with the byte that says how much there is
 
-# What one frame costs. A call that is let finish gives back its HEADERS (`COMPLETED_CALL`);
+# What one frame costs. A call that is let finish gives back its HEADERS (`EARNED_BY_CALL`);
 # one that is reset costs both.
 _COSTS = {
     _HEADERS: 2.0,
@@ -45,16 +45,16 @@ _DEAD_DATA_COST = 0.5
 # DATA of a few bytes, of which a message gives back twice as much.
 _SMALL_DATA_BYTES = 16
 _SMALL_DATA_COST = 0.25
-COMPLETED_MESSAGE = 0.5
+EARNED_BY_MESSAGE = 0.5
 _SETTINGS_COST = 20.0
 # h2 keeps every setting it is told, known or not; one takes 6 bytes.
 _COST_PER_SETTINGS_BYTE = 0.5
 _OTHER_COST = 2.0
 # HEADERS, and two WINDOW_UPDATEs and a PING, with which C-core answers some calls' ends.
-COMPLETED_CALL = 6.0
+EARNED_BY_CALL = 6.0
 
 
-def earned_by_data(data_bytes: int) -> float:
+def earned_by(data_bytes: int) -> float:
     """Return what a peer earns that lets DATA of that many bytes be sent.
 
     It may open two windows for each DATA frame, and for each 16 KiB; but not by a few bytes.

@@ -19,7 +19,7 @@ convert: $(VENV)/run.installed
 test: $(VENV)/dev.installed
 	$(BIN)/python -m pytest
 
-bench: $(VENV)/dev.installed
+bench: $(VENV)/bench.installed
 	$(BIN)/python -m pytest benchmarks $(BENCH_OPTIONS)
 
 # Needs what interop/install.sh installs; clients whose tools are missing are skipped.
@@ -42,7 +42,7 @@ proto: $(VENV)/dev.installed
 
 # Writes the versions that fresh installs get.
 lock: $(VENV)/dev.installed
-	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --extra dev \
+	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --extra dev --extra bench --extra uvloop \
 		--no-header --no-annotate --no-emit-index-url --output-file constraints.txt pyproject.toml
 
 clean:
@@ -60,3 +60,7 @@ $(VENV)/run.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 $(VENV)/dev.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@ $(VENV)/run.installed
+
+$(VENV)/bench.installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@touch $@ $(VENV)/dev.installed $(VENV)/run.installed

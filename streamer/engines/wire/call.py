@@ -72,9 +72,9 @@ class Call:
         self._pushed.clear()
         self._requests.cancel()
         for callback in self.context.end():
-            self._pool.submit(_call_back, callback)
+            self._run(callback)
         if self._frames is not None and not self._is_advancing:
-            self._pool.submit(self._frames.close)
+            self._run(self._frames.close)
 
     def block_sent(self) -> None:
         """Take note that every byte of the block is on its way: make the next one."""
@@ -139,7 +139,7 @@ class Call:
         if outcome is None or isinstance(outcome, CallFailedError) or self._has_ended:
             self._frames = None  # it has run to its end
         if self._is_over:
-            self._pool.submit(generator.close)
+            self._run(generator.close)
         elif outcome is not None or not self._handler.pushes:
             self._take(outcome)
 
@@ -154,14 +154,21 @@ class Call:
             self.block = outcome
             self._owner.has_block(self)
 
+    def _run(self, action: Callable[[], None]) -> None:
+        """Run code of the method's in the pool; nobody waits for it."""
+        try:
+            self._pool.submit(_run_logged, action)
+        except RuntimeError:  # the server has stopped, and the loop has nothing else to do
+            _run_logged(action)
+
     def _seconds_left(self) -> float | None:
         if self._deadline is None:
             return None
         return max(self._deadline - self._owner.now(), 0.0)
 
 
-def _call_back(callback: Callable[[], None]) -> None:
+def _run_logged(action: Callable[[], None]) -> None:
     try:
-        callback()
+        action()
     except Exception:
-        _log.exception("a callback of a call failed")
+        _log.exception("a callback, or the end of a generator, failed")

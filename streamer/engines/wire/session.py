@@ -46,6 +46,8 @@ class Session:
         self._calls: dict[int, Call] = {}
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._ready: deque[Call] = deque()
+        # Calls that have a block and no window, those that have waited longest first.
+        self._waiting: dict[int, Call] = {}
         self._is_leaving = False
         self._has_left = False
         self._times = Times(host.limits, self.now())
@@ -85,6 +87,7 @@ class Session:
             if size:
                 return self._cut(call, call.block, size)
             call.waits_for_window_since = self.now()
+            self._waiting[call.stream_id] = call
         return None
 
     def _cut(self, call: Call, block: Block, size: int) -> bytes | Outgoing:
@@ -215,12 +218,10 @@ class Session:
         self._forget(event.stream_id)
 
     def _on_window(self, event: events.WindowOpened) -> None:
-        if event.stream_id:
-            calls = [call] if (call := self._calls.get(event.stream_id)) else []
-        else:
-            calls = list(self._calls.values())
-        for call in calls:
-            if call.waits_for_window_since is not None and self._core.window(call.stream_id):
+        waiting = (event.stream_id,) if event.stream_id else tuple(self._waiting)
+        for stream_id in waiting:
+            if stream_id in self._waiting and self._core.window(stream_id):
+                call = self._waiting.pop(stream_id)
                 call.waits_for_window_since = None
                 self._ready.append(call)
 
@@ -245,6 +246,7 @@ class Session:
     def _forget(self, stream_id: int) -> None:
         if timer := self._timers.pop(stream_id, None):
             timer.cancel()
+        self._waiting.pop(stream_id, None)
         if call := self._calls.pop(stream_id, None):
             call.stop()
         self._times.call_ended(self.now())

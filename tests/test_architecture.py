@@ -54,8 +54,8 @@ _PURE = (
     *(
         f"streamer.engines.wire.{name}"
         for name in (
-            "connection", "data_frames", "events", "h2_state", "limits", "messages",
-            "metadata", "meter", "request",
+            "connection", "data_frames", "events", "faults", "h2_state", "limits", "messages",
+            "metadata", "meter", "preface", "request", "response", "stream", "times",
         )
     ),
 )  # fmt: skip

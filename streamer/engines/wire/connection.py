@@ -30,7 +30,7 @@ from streamer.engines.wire.meter import EARNED_BY_CALL, EARNED_BY_MESSAGE, Frame
 from streamer.engines.wire.preface import Preface
 from streamer.engines.wire.request import RefusedError, parse_head
 from streamer.engines.wire.response import headers, trailers
-from streamer.engines.wire.stream import Stream
+from streamer.engines.wire.stream import Streams
 from streamer.errors import Status
 
 if TYPE_CHECKING:
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 
     _Events = Iterable[ours.Event]
 
-# Of the largest permitted; the parts of messages that a connection may have begun.
-_UNFINISHED_REQUESTS = 4
 # HPACK's default. A peer may offer more room for our headers; it would be our memory, too.
 _MAX_HEADER_TABLE_BYTES = 4096
 _MAX_STREAM_ID = 2**31 - 1
@@ -64,7 +62,7 @@ class Connection:
         self._preface = Preface()
         self._ping_rule = PingRule(limits.keepalive)
         self._answer = b""  # to somebody who doesn't speak HTTP/2
-        self._streams: dict[int, Stream] = {}
+        self._streams = Streams(limits.max_request_bytes)
         self._now = now
         self._is_ready = False
         self._is_draining = False
@@ -148,7 +146,7 @@ class Connection:
     ) -> None:
         """End a call: trailers, or headers and trailers in one if nothing was sent yet."""
         fields = trailers(status, text, metadata)
-        stream = self._streams.pop(stream_id, None)
+        stream = self._streams.drop(stream_id)
         if stream is None or not can_send(self._h2, stream_id):
             return
         if not stream.has_responded:
@@ -162,7 +160,7 @@ class Connection:
 
     def reset(self, stream_id: int, code: ErrorCodes) -> None:
         """End a call without an answer."""
-        self._streams.pop(stream_id, None)
+        self._streams.drop(stream_id)
         if can_send(self._h2, stream_id):
             self._h2.reset_stream(stream_id, code)
 
@@ -222,10 +220,10 @@ class Connection:
         try:
             head = parse_head(event.headers)
         except RefusedError as refusal:
-            self._streams[stream_id] = Stream(ACCEPTED_ENCODING, 0)
+            self._streams.open(stream_id, ACCEPTED_ENCODING)
             self._refuse(stream_id, refusal)
             return
-        self._streams[stream_id] = Stream(head.encoding, self._limits.max_request_bytes)
+        self._streams.open(stream_id, head.encoding)
         yield ours.CallOpened(stream_id, head)
 
     def _on_data(self, event: h2.events.DataReceived) -> _Events:
@@ -235,8 +233,7 @@ class Connection:
             self._h2.acknowledge_received_data(size, stream_id)
             return
         try:
-            messages = stream.feed(event.data)
-            self._check_unfinished()
+            messages = self._streams.feed(stream_id, event.data)
         except RefusedError as refusal:
             self._h2.acknowledge_received_data(size, stream_id)
             self._refuse(stream_id, refusal)
@@ -250,13 +247,6 @@ class Connection:
         for message in messages:
             yield ours.MessageArrived(stream_id, message)
 
-    def _check_unfinished(self) -> None:
-        """Refuse the part of a message that is too much, with those of other calls."""
-        unfinished = sum(stream.unfinished_bytes for stream in self._streams.values())
-        if unfinished > _UNFINISHED_REQUESTS * self._limits.max_request_bytes:
-            text = "too many calls on this connection with half a request message"
-            raise RefusedError(Status.RESOURCE_EXHAUSTED, text)
-
     def _on_end(self, event: h2.events.StreamEnded) -> _Events:
         stream = self._streams.get(event.stream_id)
         if stream is not None and not stream.unfinished_bytes:
@@ -266,7 +256,7 @@ class Connection:
             yield ours.CallGone(event.stream_id)
 
     def _on_reset(self, event: h2.events.StreamReset) -> _Events:
-        if self._streams.pop(event.stream_id, None) is not None:
+        if self._streams.drop(event.stream_id) is not None:
             yield ours.CallGone(event.stream_id)
 
     def _on_window(self, event: h2.events.WindowUpdated) -> _Events:

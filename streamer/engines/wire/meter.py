@@ -30,7 +30,7 @@ _MAX_PADDING_BYTES = 256  # with the byte that says how much there is
 # What one frame costs. A call that is let finish gives back its HEADERS (`EARNED_BY_CALL`);
 # one that is reset costs both.
 _COSTS = {
-    _HEADERS: 2.0,
+    _HEADERS: 3.0,
     _PRIORITY: 2.0,
     _RST_STREAM: 2.0,
     _PING: 2.0,
@@ -51,7 +51,7 @@ _SETTINGS_COST = 20.0
 _COST_PER_SETTINGS_BYTE = 0.5
 _OTHER_COST = 2.0
 # HEADERS, and two WINDOW_UPDATEs and a PING, with which C-core answers some calls' ends.
-EARNED_BY_CALL = 6.0
+EARNED_BY_CALL = 7.0
 
 
 def earned_by(data_bytes: int) -> float:

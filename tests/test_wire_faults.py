@@ -1,0 +1,129 @@
+"""Peers that don't speak HTTP/2, or speak it wrongly: each gets its answer, and then the end."""
+
+from __future__ import annotations
+
+import pytest
+from h2.errors import ErrorCodes
+
+from streamer.engines.wire.connection import Connection, ConnectionFailedError
+from tests.memory_peer import (
+    CONTINUATION,
+    DATA,
+    DEFAULT_LIMITS,
+    HEADERS,
+    PING,
+    PUSH_PROMISE,
+    REQUEST,
+    MemoryPeer,
+    calls_of,
+    connected,
+    frame,
+    goaway_after,
+    last_goaway,
+    requests_of,
+    window_update,
+)
+
+CLIENT_HELLO = bytes.fromhex("16030100c4010000c00303") + bytes(range(190))
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    [
+        b"GET / HTTP/1.1\r\n",
+        b"GET /index.html HTTP/1.1\r\nHost: localhost:50051\r\nUser-Agent: curl\r\n\r\n",
+        b"POST /package.Service/Method HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello",
+        b"PRI /somewhere HTTP/1.1\r\nHost: localhost:50051\r\nAccept: */*\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 1000,
+    ],
+)
+def test_http_1_is_answered_in_its_own_words(request_line: bytes) -> None:
+    """A request of any length gets 505 with a body of the length that it says."""
+    connection = Connection(DEFAULT_LIMITS, 0.0)
+    with pytest.raises(ConnectionFailedError):
+        connection.receive(request_line, 0.0)
+    head, _, body = connection.control_bytes().partition(b"\r\n\r\n")
+
+    assert head.startswith(b"HTTP/1.1 505 ")
+    assert b"Content-Length: %d" % len(body) in head
+
+
+@pytest.mark.parametrize(
+    "data",
+    [CLIENT_HELLO, b"\0", b"PRJ", b"\x16\x03", bytes(1000), b"\xff" * 1000, b"SSH-2.0-x\r\n"],
+)
+def test_other_protocols_are_turned_away(data: bytes) -> None:
+    """TLS on a clear-text port, or anything else, gets GOAWAY at once."""
+    goaway = goaway_after(Connection(DEFAULT_LIMITS, 0.0), data)
+
+    assert ErrorCodes.PROTOCOL_ERROR == goaway.error_code
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        frame(DATA, b"x", stream_id=1),
+        frame(HEADERS, b"", stream_id=0, flags=4),
+        frame(HEADERS, b"", stream_id=2, flags=4),
+        frame(HEADERS, b"\xff\xff\xff", stream_id=1, flags=4),
+        frame(HEADERS, b"\x82", stream_id=1, flags=4),
+        frame(PUSH_PROMISE, bytes(4), stream_id=1, flags=4),
+        frame(CONTINUATION, b"", stream_id=1),
+        frame(PING, b"short"),
+        frame(PING, bytes(8), stream_id=1),
+        requests_of([3])[0] + requests_of([1])[0],
+        requests_of([1], ended=False)[0] + frame(DATA, b"\xff", stream_id=1, flags=8),
+        requests_of([1], [*REQUEST, (b"Upper", b"case")])[0],
+        requests_of([1], [*REQUEST, (b"n\xc3\xa9", b"x")])[0],
+        requests_of([1], [*REQUEST, (b"connection", b"close")])[0],
+        requests_of([1], [(b"a", b"b"), *REQUEST])[0],
+        requests_of([1], REQUEST[:3])[0],
+        window_update(0, 0),
+        window_update(9, 1),
+    ],
+)
+def test_broken_frames_end_the_connection(data: bytes) -> None:
+    """What HTTP/2 forbids is answered with GOAWAY and a code that isn't NO_ERROR."""
+    goaway = goaway_after(connected(), data)
+
+    assert ErrorCodes.NO_ERROR != goaway.error_code
+
+
+@pytest.mark.parametrize("size", [16_385, 2**24 - 1])
+def test_a_frame_that_is_too_long_fails_when_it_says_so(size: int) -> None:
+    """FRAME_SIZE_ERROR before a byte of such a frame has come."""
+    goaway = goaway_after(connected(), frame(DATA, stream_id=1, size=size))
+
+    assert ErrorCodes.FRAME_SIZE_ERROR == goaway.error_code
+
+
+def test_a_header_list_that_is_too_large_ends_the_connection() -> None:
+    """16 KiB may come, 17 KiB may not, however they are compressed."""
+    fits = [*REQUEST, (b"key", b"x" * 15_000)]
+    too_large = [*REQUEST, (b"key", b"x" * 17_000)]
+    peer = MemoryPeer()
+    stream_id = peer.call(fields=fits)
+    events = peer.exchange()
+    peer.call(fields=too_large)
+    with pytest.raises(ConnectionFailedError):
+        peer.exchange()
+
+    assert [stream_id] == calls_of(events)
+    assert ErrorCodes.ENHANCE_YOUR_CALM == last_goaway(peer.server.control_bytes()).error_code
+
+
+def test_an_hpack_bomb_is_not_unpacked() -> None:
+    """A field of 4 KB that is indexed 16,000 times is refused."""
+    connection = connected()
+    connection.receive(requests_of([1], [*REQUEST, (b"bomb", b"x" * 4000)])[0], 0.0)
+    bomb = frame(HEADERS, b"\xbe" * 16_000, flags=5, stream_id=3)
+    goaway = goaway_after(connection, bomb)
+
+    assert ErrorCodes.ENHANCE_YOUR_CALM == goaway.error_code
+
+
+def test_an_integer_without_end_is_not_unpacked() -> None:
+    """HPACK's integers may go on for ever; they are cut off with the block."""
+    goaway = goaway_after(connected(), frame(HEADERS, b"\xff" * 16_000, flags=5, stream_id=1))
+
+    assert ErrorCodes.NO_ERROR != goaway.error_code

@@ -1,0 +1,110 @@
+"""What frames cost: told from their headers, however they are cut."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.engines.wire.faults import CalmDownError, FrameTooLongError
+from streamer.engines.wire.limits import Patience
+from streamer.engines.wire.meter import FrameMeter
+from tests.memory_peer import DATA, END_STREAM, HEADERS, PREFACE, frame
+
+frames = st.lists(
+    st.builds(
+        lambda kind, flags, stream_id, payload: frame(
+            kind, payload, flags=flags, stream_id=stream_id
+        ),
+        st.integers(0, 12),
+        st.sampled_from([0, 1, 4, 5, 8]),
+        st.integers(0, 5),
+        st.binary(max_size=30),
+    ),
+    max_size=20,
+)
+
+
+class Costs(Patience):
+    """Adds up instead of losing patience."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0)
+        self.total = 0.0
+
+    def spend(self, cost: float, now: float) -> None:
+        assert 0.0 == now
+        self.total += cost
+
+
+def cost_of(*pieces: bytes) -> float:
+    costs = Costs()
+    meter = FrameMeter(costs, lambda _: False)
+    for piece in pieces:
+        meter.feed(piece, 0.0)
+    return costs.total
+
+
+@given(frames, st.lists(st.integers(0, 800)))
+def test_costs_dont_depend_on_how_bytes_are_cut(parts: list[bytes], cuts: list[int]) -> None:
+    """Pieces cost what the whole costs, which is what its frames cost."""
+    data = PREFACE + b"".join(parts)
+    bounds = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    alone = sum(cost_of(PREFACE + part) for part in parts)
+
+    assert alone == pytest.approx(cost_of(data))
+    assert alone == pytest.approx(cost_of(*(data[start:stop] for start, stop in pairwise(bounds))))
+
+
+def test_a_frame_costs_when_its_header_is_complete() -> None:
+    """Neither its first 8 bytes nor its payload cost anything."""
+    data = PREFACE + frame(HEADERS, bytes(100))
+
+    assert 0 == cost_of(data[:-101])
+    assert 0 < cost_of(data[:-100]) == cost_of(data)
+
+
+@pytest.mark.parametrize("kind", [*range(11), 255])
+def test_frames_without_use_cost(kind: int) -> None:
+    """Nothing that a peer can repeat without end is free."""
+    assert 0 < cost_of(PREFACE + frame(kind))
+
+
+@given(st.integers(0, 255), st.integers(0, 16_384))
+def test_the_longest_frame_is_taken(kind: int, size: int) -> None:
+    """16,384 bytes are permitted for every kind of frame."""
+    cost_of(PREFACE + frame(kind, size=size))
+
+
+@given(st.integers(0, 255), st.integers(16_385, 2**24 - 1))
+def test_a_longer_frame_is_refused_by_its_header(kind: int, size: int) -> None:
+    """Also if bytes of other frames came before it in the same piece."""
+    with pytest.raises(FrameTooLongError):
+        cost_of(PREFACE + frame(DATA, b"x", flags=END_STREAM) + frame(kind, size=size))
+
+
+def test_patience_ends_when_more_is_spent_than_there_is() -> None:
+    """Time and work give it back, though never more than there was at first."""
+    waiting, working = Patience(0.0), Patience(0.0)
+    working.earn(1e6)
+    most = _affordable(Patience(0.0))
+    for now in (0.0, 1e6, 2e6):
+        waiting.spend(most, now)
+        working.spend(most, 0.0)
+        working.earn(most)
+
+    with pytest.raises(CalmDownError):
+        waiting.spend(1.0, 2e6)
+    with pytest.raises(CalmDownError):
+        working.spend(most + 1.0, 0.0)
+
+
+def _affordable(patience: Patience) -> float:
+    for spent in range(1_000_000):
+        try:
+            patience.spend(1.0, 0.0)
+        except CalmDownError:
+            return spent
+    pytest.fail("patience has no end")

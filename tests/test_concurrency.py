@@ -1,0 +1,276 @@
+"""Many streams at once on the wire engine: each is whole, none waits for another's client."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+
+from proto import embedding_stream_pb2 as pb
+from streamer.dataset import Dataset
+from streamer.service import EmbeddingService
+from tests.certificates import read_all
+from tests.datasets import write_dataset
+from tests.wire_peer import (
+    HEALTH,
+    MAX_WINDOW,
+    ROWS,
+    STREAM,
+    WINDOW,
+    EndlessService,
+    Peer,
+    answer_bytes,
+    eventually,
+    serving,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from streamer.engines.wire.engine import WireEngine
+
+_MIB = 1 << 20
+_QUICK_SECONDS = 1.0
+_RPCS = (STREAM, ROWS)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> EmbeddingService:
+    path = tmp_path_factory.mktemp("data") / "jobs.arrow"
+    write_dataset(path, rows=1000, dimension=64, batch_rows=350)
+    return EmbeddingService(Dataset(path), chunk_rows=lambda _: 300, max_message_bytes=_MIB)
+
+
+@pytest.fixture(scope="module")
+def expected(service: EmbeddingService) -> dict[str, bytes]:
+    return {rpc: answer_bytes(service, rpc, pb.RequestParams()) for rpc in _RPCS}
+
+
+@pytest.fixture
+def server(service: EmbeddingService) -> Iterator[WireEngine]:
+    with serving(service) as server:
+        yield server
+
+
+@pytest.fixture
+def endless() -> EndlessService:
+    return EndlessService(256 << 10)
+
+
+@pytest.mark.parametrize("streams", [1, 8, 64, 256])
+def test_streams_over_one_connection_are_all_whole(
+    server: WireEngine, expected: dict[str, bytes], streams: int
+) -> None:
+    """However many a connection has, each gets its own bytes, and its status."""
+    with Peer(server.port, settings={4: _MIB}) as peer:
+        peer.open_window(16 * _MIB, 0)
+        calls = {peer.call(_RPCS[i % 2]): _RPCS[i % 2] for i in range(streams)}
+
+        assert peer.until(lambda: len(peer.trailers) == streams)
+        assert {"0"} == {trailers["grpc-status"] for trailers in peer.trailers.values()}
+        assert all(expected[rpc] == peer.data[stream_id] for stream_id, rpc in calls.items())
+
+
+@pytest.mark.parametrize("connections", [8, 64, 256])
+def test_streams_over_many_connections_are_all_whole(
+    server: WireEngine, expected: dict[str, bytes], connections: int
+) -> None:
+    """All under way at the same time, read a few at a time."""
+    with ExitStack() as stack:
+        peers = [stack.enter_context(Peer(server.port)) for _ in range(connections)]
+        for number, peer in enumerate(peers):
+            assert 1 == peer.call(_RPCS[number % 2])
+
+        def is_whole(number: int) -> bool:
+            return peers[number].until_ended(1) and (
+                expected[_RPCS[number % 2]] == peers[number].data[1]
+            )
+
+        with ThreadPoolExecutor(8) as pool:
+            assert all(pool.map(is_whole, range(connections)))
+
+
+def test_streams_of_a_stock_client_are_all_whole(
+    server: WireEngine, expected: dict[str, bytes]
+) -> None:
+    """A grpcio client with many calls on one channel."""
+    with (
+        grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+        ThreadPoolExecutor(32) as pool,
+    ):
+        answers = pool.map(lambda i: read_all(channel, _RPCS[i % 2]), range(32))
+
+        assert all(expected[_RPCS[i % 2]] == answer for i, answer in enumerate(answers))
+
+
+def test_fast_readers_do_not_wait_for_slow_ones(
+    server: WireEngine, expected: dict[str, bytes]
+) -> None:
+    """Beside clients that read nothing, or with shut windows, others and health go on."""
+    with ExitStack() as stack:
+        for number in range(40):
+            slow = Peer(server.port, settings={4: (0, MAX_WINDOW)[number % 2]}, receive_bytes=4096)
+            stack.enter_context(slow)
+            slow.open_window(MAX_WINDOW - WINDOW, 0)
+            for _ in range(5):
+                slow.call(_RPCS[number % 2])
+        health = stack.enter_context(Peer(server.port))
+        for number in range(8):
+            with Peer(server.port) as fast:
+                stream_id = fast.call(_RPCS[number % 2])
+
+                assert fast.until_ended(stream_id)
+                assert expected[_RPCS[number % 2]] == fast.data[stream_id]
+            assert health.unary(HEALTH) < _QUICK_SECONDS
+
+
+def test_health_answers_while_many_stream(endless: EndlessService) -> None:
+    """On a connection of its own, and on one that streams as fast as it can."""
+    with (
+        serving(endless) as server,
+        Peer(server.port) as health,
+        Peer(server.port, settings={4: _MIB}) as both,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        over = threading.Event()
+
+        def read() -> None:
+            with Peer(server.port, settings={4: _MIB}) as peer:
+                for _ in range(8):
+                    peer.call(STREAM)
+                peer.until(over.is_set)
+
+        for _ in range(4):
+            pool.submit(read)
+        for _ in range(4):
+            both.call(STREAM)
+        taken = [peer.unary(HEALTH) for _ in range(8) for peer in (health, both)]
+        over.set()
+
+    assert max(taken) < 3 * _QUICK_SECONDS
+    assert sorted(taken)[len(taken) // 2] < _QUICK_SECONDS
+
+
+@pytest.mark.parametrize("stream_window", [WINDOW, MAX_WINDOW])
+@pytest.mark.parametrize("connection_window", [WINDOW, 8 * _MIB])
+def test_streams_share_their_connection(
+    endless: EndlessService, stream_window: int, connection_window: int
+) -> None:
+    """Whatever window is the narrow one, none of the streams takes it all."""
+    with serving(endless) as server, Peer(server.port, settings={4: stream_window}) as peer:
+        peer.open_window(connection_window - WINDOW + 1, 0)
+        calls = [peer.call(STREAM) for _ in range(4)]
+        assert peer.until(lambda: sum(map(peer.received, calls)) > 20 * _MIB)
+        received = [peer.received(stream_id) for stream_id in calls]
+
+    assert min(received) > _MIB
+
+
+def test_connections_share_the_server(endless: EndlessService) -> None:
+    """A connection with many streams doesn't keep one with a single stream from its bytes."""
+    with (
+        serving(endless) as server,
+        Peer(server.port, settings={4: _MIB}) as many,
+        Peer(server.port, settings={4: _MIB}) as one,
+    ):
+        for _ in range(50):
+            many.call(STREAM)
+        stream_id = one.call(STREAM)
+        reading = threading.Thread(
+            target=many.until, args=(lambda: one.received(stream_id) > 8 * _MIB,)
+        )
+        reading.start()
+
+        assert one.until_received(stream_id, 8 * _MIB + 1)
+        reading.join()
+
+
+def test_stop_lets_many_streams_end(server: WireEngine, expected: dict[str, bytes]) -> None:
+    """Every stream under way is whole; calls after the GOAWAY are refused; then it's over."""
+    with ExitStack() as stack:
+        peers = [stack.enter_context(Peer(server.port)) for _ in range(8)]
+        for peer in peers:
+            for number in range(16):
+                peer.call(_RPCS[number % 2])
+            assert peer.until(lambda: peer.received(1) > 0)  # noqa: B023 - called at once
+        stopping = threading.Thread(target=server.stop, args=(60,))
+        stopping.start()
+        with ThreadPoolExecutor(8) as pool:
+            assert all(pool.map(lambda peer: peer.until_closed(), peers))
+        stopping.join(10)
+
+        assert not stopping.is_alive()
+        for peer in peers:
+            assert [0, 0] == [goaway.error_code for goaway in peer.goaways]
+            assert 16 == len(peer.trailers)
+            for number in range(16):
+                assert expected[_RPCS[number % 2]] == peer.data[1 + 2 * number]
+
+
+@pytest.mark.parametrize("windows", ["open", "shut"])
+def test_stop_ends_many_streams_that_take_too_long(
+    endless: EndlessService, windows: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each is told UNAVAILABLE, every generator is closed, and nothing fails inside."""
+    with serving(endless) as server, ExitStack() as stack:
+        peers = [stack.enter_context(Peer(server.port)) for _ in range(4)]
+        for peer in peers:
+            peer.opens_windows = windows == "open"
+            for _ in range(32):
+                peer.call(STREAM)
+        assert eventually(lambda: endless.open == 128)
+        begin = time.monotonic()
+        stopping = threading.Thread(target=server.stop, args=(0.2,))
+        stopping.start()
+        with ThreadPoolExecutor(4) as pool:
+            assert all(pool.map(lambda peer: peer.until_closed(), peers))
+        stopping.join(15)
+
+        assert time.monotonic() - begin < 15
+        assert 0 == endless.open
+        for peer in peers:
+            assert {"14"} == {trailers["grpc-status"] for trailers in peer.trailers.values()}
+            assert 32 == len(peer.trailers)
+    assert [] == [r.getMessage() for r in caplog.records if r.levelname == "ERROR"]
+
+
+def test_stop_while_blocks_are_being_made_closes_every_stream(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A thread that is at work when its call is cut off finishes, and its generator is closed."""
+    service = EndlessService(16 << 10, pause_seconds=0.3)
+    with serving(service) as server, Peer(server.port) as peer:
+        for _ in range(8):
+            peer.call(STREAM)
+        assert eventually(lambda: service.open > 1)
+        stopping = threading.Thread(target=server.stop, args=(0,))
+        stopping.start()
+        peer.until_closed()
+        peer.socket.close()
+        stopping.join(20)
+
+        assert 0 == service.open
+    assert [] == [r.getMessage() for r in caplog.records if r.levelname == "ERROR"]
+
+
+def test_cancelled_streams_leave_no_trace(endless: EndlessService) -> None:
+    """Calls that come and go by the hundred, on connections that come and go."""
+    with serving(endless) as server:
+        for _ in range(5):
+            channel: Any = grpc.insecure_channel(
+                f"127.0.0.1:{server.port}", [("grpc.use_local_subchannel_pool", 1)]
+            )
+            with channel:
+                calls = [channel.unary_stream(STREAM)(b"", timeout=60) for _ in range(40)]
+                for call in calls:
+                    next(call)
+                for call in calls[::2]:
+                    call.cancel()
+
+        assert eventually(lambda: not endless.open)
+        assert eventually(lambda: not server._server._sessions)

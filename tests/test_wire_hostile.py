@@ -1,0 +1,321 @@
+"""Peers that mean harm, at a real server: they go, and nobody else notices."""
+
+from __future__ import annotations
+
+import random
+import socket
+import ssl
+import threading
+import time
+from itertools import repeat
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from hyperframe.frame import (
+    ContinuationFrame,
+    DataFrame,
+    ExtensionFrame,
+    Frame,
+    GoAwayFrame,
+    HeadersFrame,
+    PingFrame,
+    PriorityFrame,
+    RstStreamFrame,
+    SettingsFrame,
+    WindowUpdateFrame,
+)
+
+from streamer.dataset import Dataset
+from streamer.service import EmbeddingService
+from tests.datasets import write_dataset
+from tests.wire_peer import (
+    ENHANCE_YOUR_CALM,
+    HEALTH,
+    MAX_WINDOW,
+    PREFACE,
+    ROWS,
+    STREAM,
+    EndlessService,
+    Peer,
+    anonymous_bytes,
+    eventually,
+    serving,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from streamer.engines.wire.engine import WireEngine
+
+_MIB = 1 << 20
+# Each flood is some 10 times as many frames as any peer is granted at once.
+_FRAMES = 20_000
+_QUICK_SECONDS = 1.0
+
+
+class _GoodClient:
+    """A grpcio client that streams, and asks for the server's health all the while."""
+
+    def __init__(self, port: int) -> None:
+        self._channel = grpc.insecure_channel(f"127.0.0.1:{port}")
+        method: Any = self._channel.unary_stream(STREAM)
+        self._call = method(b"", timeout=100)
+        self._health: Any = health_pb2_grpc.HealthStub(self._channel)
+        self._over = threading.Event()
+        self.messages = 0
+        self.slowest_health_seconds = 0.0
+        self.failures: list[Exception] = []
+        self._threads = [threading.Thread(target=t) for t in (self._stream, self._check)]
+        for thread in self._threads:
+            thread.start()
+        assert eventually(lambda: self.messages)
+
+    def _stream(self) -> None:
+        try:
+            for _ in self._call:
+                self.messages += 1
+                time.sleep(0.001)  # leave some of the machine to the others
+        except grpc.RpcError as error:
+            if not self._over.is_set():
+                self.failures.append(error)
+
+    def _check(self) -> None:
+        while not self._over.wait(0.01):
+            begin = time.monotonic()
+            try:
+                self._health.Check(health_pb2.HealthCheckRequest(), timeout=10)
+            except grpc.RpcError as error:
+                self.failures.append(error)
+            taken = time.monotonic() - begin
+            self.slowest_health_seconds = max(taken, self.slowest_health_seconds)
+
+    def is_streaming(self) -> bool:
+        """Return whether messages still come."""
+        before = self.messages
+        return eventually(lambda: self.messages > before + 10)
+
+    def close(self) -> None:
+        self._over.set()
+        self._call.cancel()
+        for thread in self._threads:
+            thread.join()
+        self._channel.close()
+
+
+@pytest.fixture
+def service() -> EndlessService:
+    return EndlessService(256 << 10)
+
+
+@pytest.fixture
+def server(service: EndlessService) -> Iterator[WireEngine]:
+    with serving(service, stall_seconds=1.5) as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: WireEngine) -> Iterator[_GoodClient]:
+    client = _GoodClient(server.port)
+    yield client
+    client.close()
+
+
+def _in_chunks(frames: Iterable[Frame]) -> Iterator[bytes]:
+    """Yield what frames are on the wire, as many at once as make large writes."""
+    chunk = bytearray()
+    for frame in frames:
+        chunk += frame.serialize()
+        if len(chunk) > 32_768:
+            yield bytes(chunk)
+            chunk.clear()
+    yield bytes(chunk)
+
+
+def _open(peer: Peer) -> int:
+    """Begin a call whose request message doesn't end."""
+    head = peer.headers(STREAM)
+    peer.send(head, DataFrame(head.stream_id, b"\0\0\x3f\xff\xff"))
+    return head.stream_id
+
+
+def _closed(peer: Peer) -> int:
+    """Make a call, and return its stream, which is closed then."""
+    peer.unary(HEALTH)
+    return 1
+
+
+def _resets(peer: Peer) -> Iterator[Frame]:
+    for _ in range(_FRAMES // 4):
+        head = peer.headers(STREAM)
+        yield head
+        yield DataFrame(head.stream_id, bytes(5), flags=["END_STREAM"])
+        yield RstStreamFrame(head.stream_id, 8)
+
+
+def _continuations(peer: Peer) -> Iterator[Frame]:
+    head = peer.headers(STREAM)
+    yield HeadersFrame(head.stream_id, head.data)
+    yield from repeat(ContinuationFrame(head.stream_id), _FRAMES)
+
+
+def _too_many_streams(peer: Peer) -> Iterator[Frame]:
+    for _ in range(_FRAMES // 4):
+        yield peer.headers(STREAM)
+
+
+_FLOODS: dict[str, Callable[[Peer], Iterable[Frame]]] = {
+    "PING": lambda _: repeat(PingFrame(0, b"12345678"), _FRAMES),
+    "answers to no PING": lambda _: repeat(PingFrame(0, b"12345678", flags=["ACK"]), _FRAMES),
+    "SETTINGS": lambda _: repeat(SettingsFrame(), _FRAMES),
+    "window sizes": lambda _: repeat(SettingsFrame(settings={4: 1000, 5: 16_384}), _FRAMES),
+    "empty DATA": lambda peer: repeat(DataFrame(_open(peer)), _FRAMES),
+    "DATA of one byte": lambda peer: repeat(DataFrame(_open(peer), b"x"), _FRAMES),
+    "DATA of padding": lambda peer: repeat(
+        DataFrame(_open(peer), pad_length=1, flags=["PADDED"]), _FRAMES
+    ),
+    "DATA on a closed stream": lambda peer: repeat(
+        DataFrame(_closed(peer), flags=["END_STREAM"]), _FRAMES
+    ),
+    "CONTINUATION": _continuations,
+    "WINDOW_UPDATE of 1": lambda _: repeat(WindowUpdateFrame(0, 1), _FRAMES),
+    "rapid reset": _resets,
+    "streams that are refused": _too_many_streams,
+    "PRIORITY": lambda _: repeat(PriorityFrame(1, depends_on=3), _FRAMES),
+    "unknown frames": lambda _: repeat(ExtensionFrame(0x42, 0), _FRAMES),
+    "GOAWAY": lambda peer: repeat(GoAwayFrame(0, _open(peer)), _FRAMES),
+}
+
+
+@pytest.mark.parametrize("flood", _FLOODS.values(), ids=list(_FLOODS))
+def test_flood_ends_its_own_connection_and_harms_no_other(
+    server: WireEngine, client: _GoodClient, flood: Callable[[Peer], Iterable[Frame]]
+) -> None:
+    """Whatever is cheap to send and dear to handle is answered with ENHANCE_YOUR_CALM."""
+    before = anonymous_bytes()
+    with Peer(server.port) as peer:
+        peer.try_to_send(_in_chunks(flood(peer)))
+        is_closed = peer.until_closed(5)
+
+        assert [ENHANCE_YOUR_CALM] == [goaway.error_code for goaway in peer.goaways]
+        assert is_closed
+    assert client.is_streaming()
+    assert [] == client.failures
+    assert client.slowest_health_seconds < _QUICK_SECONDS
+    assert anonymous_bytes() - before < 100 * _MIB
+
+
+@pytest.mark.parametrize("frame", [PingFrame(0, b"12345678"), SettingsFrame()], ids=repr)
+def test_answers_that_nobody_reads_do_not_fill_memory(
+    server: WireEngine, service: EndlessService, client: _GoodClient, frame: Frame
+) -> None:
+    """A peer that asks and asks without reading is not listened to, and then dropped."""
+    before = anonymous_bytes()
+    with Peer(server.port, settings={4: MAX_WINDOW}, receive_bytes=4096) as peer:
+        peer.open_window(MAX_WINDOW - 65_535, 0)
+        peer.call(STREAM)
+        time.sleep(0.3)  # until the server can't write any more
+        peer.socket.settimeout(1)
+        sent_bytes = 32_768 * peer.try_to_send(_in_chunks(repeat(frame, 5_000_000)))
+
+        assert eventually(lambda: service.open == 1)  # the good client's
+    assert sent_bytes < 64 * _MIB
+    assert client.is_streaming()
+    assert client.slowest_health_seconds < _QUICK_SECONDS
+    assert anonymous_bytes() - before < 100 * _MIB
+
+
+def test_call_that_waits_for_its_window_holds_one_block(tmp_path: Path) -> None:
+    """As many as a connection may have, none of which may send: each takes 2 MiB at most."""
+    path = tmp_path / "jobs.arrow"
+    write_dataset(path, rows=32_768, dimension=64, batch_rows=16_384)
+    service = EmbeddingService(
+        Dataset(path, kept_head_bytes=0), chunk_rows=lambda _: 300, max_message_bytes=16 * _MIB
+    )
+    before = anonymous_bytes()
+    with serving(service) as server, Peer(server.port, settings={4: 0}) as peer:
+        calls = [peer.call((STREAM, ROWS)[number % 2]) for number in range(256)]
+        peer.until(lambda: False, 2)
+
+        assert anonymous_bytes() - before < 2 * _MIB * len(calls)
+
+
+def test_requests_that_never_end_hold_little_memory(server: WireEngine) -> None:
+    """Announcing large messages and sending nearly all of each doesn't fill memory."""
+    before = anonymous_bytes()
+    with Peer(server.port) as peer:
+        for _ in range(100):
+            head = peer.headers(STREAM)
+            peer.send(head)
+            if not peer.send_data(head.stream_id, b"\0\0\x3f\xff\xff" + bytes(4_000_000), 1):
+                break
+
+        assert anonymous_bytes() - before < 100 * _MIB
+
+
+def test_empty_messages_that_nobody_takes_close_the_window(server: WireEngine) -> None:
+    """A message counts, however short it is."""
+    with Peer(server.port) as peer:
+        head = peer.headers(STREAM)
+        peer.send(head)
+        is_taken = peer.send_data(head.stream_id, bytes(5) * 500_000, 1)
+
+        assert not is_taken
+
+
+_HTTP1 = {
+    "curl": b"GET / HTTP/1.1\r\nHost: localhost:50051\r\nUser-Agent: curl/8.5.0\r\n\r\n",
+    "short": b"GET /\r\n\r\n",
+    "POST": b"POST /embedding.EmbeddingStreamService/GetEmbeddings HTTP/1.1\r\n\r\n",
+    "upgrade": b"GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
+    "long": b"OPTIONS * HTTP/1.1\r\nCookie: " + b"x" * 100_000 + b"\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("text", _HTTP1.values(), ids=list(_HTTP1))
+def test_http1_request_is_told_what_this_port_speaks(server: WireEngine, text: bytes) -> None:
+    """Whoever tries a browser or curl reads what is wrong, and the connection ends."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as peer:
+        peer.sendall(text)
+        peer.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: peer.recv(4096), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+
+    assert head.startswith(b"HTTP/1.1 505 HTTP Version Not Supported\r\n")
+    assert f"Content-Length: {len(body)}".encode() in head
+    assert b"gRPC over HTTP/2" in body
+
+
+def _client_hello() -> bytes:
+    out = ssl.MemoryBIO()
+    context = ssl.create_default_context()
+    tls = context.wrap_bio(ssl.MemoryBIO(), out, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.do_handshake()
+    return out.read()
+
+
+_GARBAGE = {
+    "TLS": _client_hello(),
+    "zeros": bytes(100_000),
+    "almost a preface": PREFACE.replace(b"SM", b"MS") + bytes(100),
+    "text": b"hello\n",
+    **{f"noise {seed}": random.Random(seed).randbytes(10_000) for seed in range(5)},
+    **{f"preface and noise {s}": PREFACE + random.Random(s).randbytes(50_000) for s in range(5)},
+}
+
+
+@pytest.mark.parametrize("garbage", _GARBAGE.values(), ids=list(_GARBAGE))
+def test_garbage_is_hung_up_on(
+    server: WireEngine, garbage: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The connection ends, whatever it was, and is no internal error."""
+    with Peer(server.port, preface=False) as peer:
+        peer.try_to_send([garbage])
+
+        assert peer.until_closed()
+    with Peer(server.port) as good:
+        good.unary(HEALTH)
+    assert [] == [record for record in caplog.records if record.levelname == "ERROR"]

@@ -58,6 +58,7 @@ class Settings(BaseSettings):
     # What peers of the wire engine may ask for; streamer/engines/wire/limits.py has the reasons.
     max_connections: Annotated[int, Field(ge=1)] = 512
     max_streams_per_connection: Annotated[int, Field(ge=1, le=2**31 - 1)] = 256
+    max_streams: Annotated[int, Field(ge=1)] = 512
     max_header_list_size: Annotated[ByteSize, Field(ge=1024, le=1 << 20)] = ByteSize(16 << 10)
     max_request_size: Annotated[ByteSize, Field(ge=1024, le=2**31 - 1)] = ByteSize(64 << 10)
     handshake_timeout_seconds: Annotated[float, Field(gt=0)] = 20.0

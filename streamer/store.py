@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from convert.schema import BATCH_ROWS
 from streamer.checkpoint import Position, first_row_after
 from streamer.dataset_file import MappedDataset, id_matrix, map_dataset
 
@@ -50,9 +51,14 @@ class EmbeddingStore:
     def __init__(self, dataset: MappedDataset) -> None:
         self.info = dataset.info
         self.schema = dataset.schema
-        self._batches = dataset.batches
-        self._ids = [id_matrix(batch).data.cast("B") for batch in dataset.batches]
-        self._first_rows = [0, *accumulate(batch.num_rows for batch in dataset.batches)]
+        # What a stream knows of a batch's rows at a time is bounded, whoever wrote the file.
+        self._batches = [
+            batch.slice(start, BATCH_ROWS)
+            for batch in dataset.batches
+            for start in range(0, batch.num_rows, BATCH_ROWS)
+        ]
+        self._ids = [id_matrix(batch).data.cast("B") for batch in self._batches]
+        self._first_rows = [0, *accumulate(batch.num_rows for batch in self._batches)]
 
     @classmethod
     def open(cls, path: Path) -> Self:

@@ -25,7 +25,7 @@ _MAY_IMPORT: dict[str, set[str]] = {
     "streamer.dataset_file": {
         "convert.schema", "convert.id_text", "streamer.errors", "streamer.buffers",
     },
-    "streamer.store": {"streamer.dataset_file", "streamer.checkpoint"},
+    "streamer.store": {"convert.schema", "streamer.dataset_file", "streamer.checkpoint"},
     "streamer.verify": {
         "convert.id_text", "streamer.dataset_file", "streamer.store", "streamer.errors",
     },

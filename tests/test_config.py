@@ -60,6 +60,7 @@ def test_options_go_before_environment_before_env_file(monkeypatch: pytest.Monke
         ("HEAD_CACHE_SIZE", "-1"),
         ("MAX_CONNECTIONS", "0"),
         ("MAX_STREAMS_PER_CONNECTION", "0"),
+        ("MAX_STREAMS", "0"),
         ("MAX_HEADER_LIST_SIZE", "100"),
         ("MAX_REQUEST_SIZE", "1"),
         ("HANDSHAKE_TIMEOUT_SECONDS", "0"),

@@ -157,7 +157,7 @@ def test_slow_client_over_tls_holds_few_blocks(
         peer.open_window(MAX_WINDOW - WINDOW, 0)
         peer.call(STREAM)
         assert eventually(lambda: endless.blocks)
-        time.sleep(1)
+        time.sleep(0.6)
         blocks = endless.blocks
         peer.opens_windows = False
         assert peer.until_received(1, 32 * _MIB)
@@ -186,7 +186,7 @@ def test_handshake_that_does_not_end_is_given_up(
     wire: Callable[..., WireEngine], ca: trustme.CA, sent: bytes
 ) -> None:
     """It takes a place among the connections for no longer than handshake_seconds."""
-    server = wire(handshake_seconds=0.5, max_connections=1)
+    server = wire(handshake_seconds=0.3, max_connections=1)
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as peer:
         peer.sendall(sent)
 
@@ -199,7 +199,7 @@ def test_handshake_without_a_preface_after_it_is_given_up(
     wire: Callable[..., WireEngine], ca: trustme.CA
 ) -> None:
     """As without TLS."""
-    server = wire(handshake_seconds=0.5)
+    server = wire(handshake_seconds=0.3)
     with Peer(server.port, preface=False, tls=client_context(ca, "h2")) as peer:
         assert peer.until_closed()
 
@@ -220,7 +220,7 @@ def test_tls_peer_that_reads_nothing_loses_its_connection(
     wire: Callable[..., WireEngine], endless: EndlessService, ca: trustme.CA
 ) -> None:
     """After stall_seconds, with its calls."""
-    server = wire(stall_seconds=0.5, keepalive=Keepalive(1000, 1000))
+    server = wire(stall_seconds=0.3, keepalive=Keepalive(1000, 1000))
     context = client_context(ca, "h2")
     with Peer(server.port, settings={4: MAX_WINDOW}, receive_bytes=4096, tls=context) as peer:
         peer.open_window(MAX_WINDOW - WINDOW, 0)

@@ -237,7 +237,7 @@ def test_call_that_waits_for_its_window_holds_one_block(tmp_path: Path) -> None:
     before = anonymous_bytes()
     with serving(service) as server, Peer(server.port, settings={4: 0}) as peer:
         calls = [peer.call((STREAM, ROWS)[number % 2]) for number in range(256)]
-        peer.until(lambda: False, 2)
+        peer.until(lambda: False, 1.5)
 
         assert anonymous_bytes() - before < 2 * _MIB * len(calls)
 
@@ -249,7 +249,7 @@ def test_requests_that_never_end_hold_little_memory(server: WireEngine) -> None:
         for _ in range(100):
             head = peer.headers(STREAM)
             peer.send(head)
-            if not peer.send_data(head.stream_id, b"\0\0\x3f\xff\xff" + bytes(4_000_000), 1):
+            if not peer.send_data(head.stream_id, b"\0\0\x3f\xff\xff" + bytes(4_000_000), 0.5):
                 break
 
         assert anonymous_bytes() - before < 100 * _MIB
@@ -260,7 +260,7 @@ def test_empty_messages_that_nobody_takes_close_the_window(server: WireEngine) -
     with Peer(server.port) as peer:
         head = peer.headers(STREAM)
         peer.send(head)
-        is_taken = peer.send_data(head.stream_id, bytes(5) * 500_000, 1)
+        is_taken = peer.send_data(head.stream_id, bytes(5) * 500_000, 0.5)
 
         assert not is_taken
 

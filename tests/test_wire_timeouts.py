@@ -87,7 +87,7 @@ def test_peer_that_does_not_finish_its_handshake_is_hung_up_on(
 def test_peer_that_finishes_its_handshake_stays(service: EndlessService) -> None:
     """The time for the handshake is no time limit on connections."""
     with serving(service, handshake_seconds=0.3) as server, Peer(server.port) as peer:
-        time.sleep(0.8)
+        time.sleep(0.5)
         peer.unary(HEALTH)
 
 
@@ -115,7 +115,7 @@ def test_peer_that_vanished_is_given_up(service: EndlessService) -> None:
 
 def test_peer_that_answers_pings_stays(service: EndlessService) -> None:
     """Silence alone ends no connection, with a call that waits or without."""
-    with serving(service, keepalive=Keepalive(0.2, 2)) as server, Peer(server.port) as peer:
+    with serving(service, keepalive=Keepalive(0.1, 2)) as server, Peer(server.port) as peer:
         assert peer.until(lambda: peer.pings > 2)
         peer.opens_windows = False
         peer.call(STREAM)
@@ -151,7 +151,7 @@ def test_connection_with_a_call_is_not_idle(service: EndlessService) -> None:
     with serving(service, idle_seconds=0.3) as server, Peer(server.port) as peer:
         peer.opens_windows = False
         stream_id = peer.call(STREAM)
-        peer.until(lambda: False, 1)
+        peer.until(lambda: False, 0.6)
         peer.opens_windows = True
         peer.open_window(WINDOW, 0, stream_id)
 
@@ -362,9 +362,9 @@ def test_server_without_file_descriptors_goes_on_when_it_has_some(
 
         assert 0 == listener.failures
         checks.clear()
-        time.sleep(1)
+        time.sleep(0.6)
 
-        assert 5 < len(checks) < 30  # every 0.05 s
+        assert 3 < len(checks) < 20  # every 0.05 s
 
 
 def test_stop_while_file_descriptors_have_run_out_is_clean(
@@ -384,3 +384,28 @@ def test_stop_while_file_descriptors_have_run_out_is_clean(
             server.stop(0.5)
 
     assert [] == [r.getMessage() for r in caplog.records if r.name == "asyncio"]
+
+
+def test_streams_beyond_the_servers_limit_are_refused_until_there_is_room(
+    service: EndlessService,
+) -> None:
+    """The limit counts all connections; health checks are answered beyond it."""
+    with (
+        serving(service, max_streams=3) as server,
+        Peer(server.port) as first,
+        Peer(server.port) as second,
+    ):
+        calls = [first.call(STREAM) for _ in range(2)]
+        second.call(STREAM)
+        assert first.until(lambda: all(first.received(stream_id) for stream_id in calls))
+        refused = second.call(STREAM)
+        assert second.until_ended(refused)
+        assert "8" == second.trailers[refused]["grpc-status"]
+        second.unary(HEALTH)
+        first.socket.close()
+
+        def has_room() -> bool:
+            again = second.call(STREAM)
+            return second.until(lambda: second.received(again) > 0, 1)
+
+        assert eventually(has_room)

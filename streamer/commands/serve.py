@@ -90,6 +90,7 @@ def _start(service: EmbeddingService, settings: Settings) -> RunningEngine:
         limits=Limits(
             max_connections=settings.max_connections,
             max_streams_per_connection=settings.max_streams_per_connection,
+            max_streams=settings.max_streams,
             max_header_list_bytes=settings.max_header_list_size,
             max_request_bytes=settings.max_request_size,
             handshake_seconds=settings.handshake_timeout_seconds,

@@ -49,6 +49,7 @@ class Certificates:
         self._lock = threading.Lock()
         self._loaded = self._load()
         self._rejected: tuple[object, ...] | None = None
+        self._complaint = ""
 
     def server_context(self) -> ssl.SSLContext:
         """Return the context for a connection that is being accepted."""
@@ -71,7 +72,9 @@ class Certificates:
                     self._loaded = self._load()
                     _log.info("certificates read again")
             except TlsError as error:
-                _log.warning("the certificates in use stay: %s", error)
+                if str(error) != self._complaint:  # not once more for every connection
+                    _log.warning("the certificates in use stay: %s", error)
+                self._complaint = str(error)
             return self._loaded
 
     def _identity(self) -> tuple[object, ...]:

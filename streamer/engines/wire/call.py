@@ -40,7 +40,7 @@ class Call:
         self.position = 0
         self.waits_for_window_since: float | None = None
         self.waits_for_request_since: float | None = None if handler.takes_stream else owner.now()
-        self._handler = handler
+        self.handler = handler
         self._pool = pool
         self._owner = owner
         self._deadline = None if head.timeout is None else owner.now() + head.timeout
@@ -82,7 +82,7 @@ class Call:
         self.position = 0
         if self._has_ended:
             self._take(None)
-        elif self._handler.pushes:
+        elif self.handler.pushes:
             self._next_pushed()
         elif self._frames is not None:
             self._ask_for_block(self._frames)
@@ -110,8 +110,8 @@ class Call:
             self._take(self._pushed.popleft())
 
     def _start(self) -> None:
-        arguments = (self.push,) if self._handler.pushes else ()
-        self._frames = self._handler.begin(self.context, *arguments)
+        arguments = (self.push,) if self.handler.pushes else ()
+        self._frames = self.handler.begin(self.context, *arguments)
         self._ask_for_block(self._frames)
 
     def _ask_for_block(self, generator: Generator[Frames, None, None]) -> None:
@@ -124,7 +124,7 @@ class Call:
         try:
             frames = None if self._is_over else next(generator, None)
             outcome = None if frames is None else self._owner.prepare(frames)
-            if self._handler.gives_one:
+            if self.handler.gives_one:
                 generator.close()
         except CallFailedError as error:
             outcome = error
@@ -135,12 +135,12 @@ class Call:
 
     def _advanced(self, generator: Generator[Frames, None, None], outcome: Outcome) -> None:
         self._is_advancing = False
-        self._has_ended = self._handler.gives_one
+        self._has_ended = self.handler.gives_one
         if outcome is None or isinstance(outcome, CallFailedError) or self._has_ended:
             self._frames = None  # it has run to its end
         if self._is_over:
             self._run(generator.close)
-        elif outcome is not None or not self._handler.pushes:
+        elif outcome is not None or not self.handler.pushes:
             self._take(outcome)
 
     def _take(self, outcome: Outcome) -> None:

@@ -60,6 +60,7 @@ class Host(Protocol):
     loop: asyncio.AbstractEventLoop
     limits: Limits
     pools: Mapping[Pool, Executor]
+    open_streams: int  # calls in all sessions that encode blocks
 
     def handlers(self, path: str, /) -> Handler | None:
         """Return what answers calls of `path`, None if nothing does."""

@@ -19,6 +19,9 @@ class Limits(NamedTuple):
     max_connections: int = 512
     # Twice the hundred that most clients keep to. A stream that waits takes a block.
     max_streams_per_connection: int = 256
+    # Streams of embeddings in all connections together, 1 MiB each at the worst: whoever opens
+    # many and takes nothing doesn't fill memory. Health checks don't count.
+    max_streams: int = 512
     # The default of gRPC's own C-core (16 KiB as hard limit).
     max_header_list_bytes: int = 16 << 10
     # A RequestParams takes less than 100 bytes. A connection may hold four unfinished ones.

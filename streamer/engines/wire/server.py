@@ -89,6 +89,7 @@ class WireServer:
         self._pump = Pump(self.loop)
         self._sessions: set[Session] = set()
         self._handshakes: set[asyncio.Task[None]] = set()
+        self.open_streams = 0
         self._refused = 0
         self._empty = asyncio.Event()
 

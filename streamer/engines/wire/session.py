@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from streamer.engines.wire import events
 from streamer.engines.wire.call import Call
 from streamer.engines.wire.connection import DRAIN_PING, Connection, ConnectionFailedError
+from streamer.engines.wire.handlers import Pool
 from streamer.engines.wire.times import Due, Times
 from streamer.errors import Status
 
@@ -198,6 +199,12 @@ class Session:
         if handler is None:
             self._core.finish(event.stream_id, Status.UNIMPLEMENTED, "Method not found!")
             return
+        is_stream = handler.pool is Pool.BLOCKS
+        if is_stream and self._host.open_streams >= self._host.limits.max_streams:
+            text = "the server has as many streams as it takes; try again later"
+            self._core.finish(event.stream_id, Status.RESOURCE_EXHAUSTED, text)
+            return
+        self._host.open_streams += is_stream
         call = Call(event.stream_id, event.head, handler, self._host.pools[handler.pool], self)
         self._calls[event.stream_id] = call
         if event.head.timeout is not None:
@@ -249,6 +256,7 @@ class Session:
         self._waiting.pop(stream_id, None)
         if call := self._calls.pop(stream_id, None):
             call.stop()
+            self._host.open_streams -= call.handler.pool is Pool.BLOCKS
         self._times.call_ended(self.now())
         self._close_if_done()
 

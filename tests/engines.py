@@ -10,6 +10,9 @@ from streamer.engines.wire.engine import WireEngine
 from streamer.engines.wire.limits import Limits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamer.engines.hosting import RunningEngine
     from streamer.engines.tls import Certificates
 
 _MIB = 1 << 20
@@ -58,5 +61,5 @@ def start_wire(
     )
 
 
-STARTERS = {"grpcio": start_grpcio, "wire": start_wire}
+STARTERS: dict[str, Callable[..., RunningEngine]] = {"grpcio": start_grpcio, "wire": start_wire}
 ENGINES = list(STARTERS)

@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run convert test bench interop lint format proto lock clean
+.PHONY: run convert test bench interop test-variants lint format proto lock clean
 
 run: convert
 	$(BIN)/python -m streamer serve
@@ -25,6 +25,17 @@ bench: $(VENV)/bench.installed
 # Needs what interop/install.sh installs; clients whose tools are missing are skipped.
 interop: $(VENV)/dev.installed
 	$(BIN)/python -m pytest interop
+
+# The wire engine with the oldest h2 that pyproject.toml allows, and on uvloop's event loop.
+WIRE_TESTS := tests/test_h2_accounting.py tests/test_wire_windows.py tests/test_wire_connection.py
+LOOP_TESTS := tests/test_engines_agree.py tests/test_interop.py tests/test_tls_connections.py
+test-variants: $(VENV)/dev.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+		--target $(VENV)/oldest-h2 h2==4.3.0
+	PYTHONPATH=$(VENV)/oldest-h2 $(BIN)/python -m pytest $(WIRE_TESTS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --upgrade \
+		--target $(VENV)/with-uvloop uvloop
+	PYTHONPATH=$(VENV)/with-uvloop $(BIN)/python -m pytest $(LOOP_TESTS)
 
 lint: $(VENV)/dev.installed
 	$(BIN)/ruff check .

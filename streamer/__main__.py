@@ -17,8 +17,10 @@ _FILE = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 _SERVE_EPILOG = """\b
 Each option goes before its variable in the environment, which goes before .env.
 Further settings (see README.md): MAX_WORKERS, CHUNK_SIZE, MAX_MESSAGE_SIZE,
-SHUTDOWN_GRACE_SECONDS, LOG_FILE, TLS_CERT, TLS_KEY, TLS_CLIENT_CA, and the limits on
-what peers may ask for.
+HEAD_CACHE_SIZE, SHUTDOWN_GRACE_SECONDS, LOG_FILE; TLS_CERT, TLS_KEY, TLS_CLIENT_CA;
+MAX_CONNECTIONS, MAX_STREAMS, MAX_STREAMS_PER_CONNECTION, MAX_HEADER_LIST_SIZE,
+MAX_REQUEST_SIZE, HANDSHAKE_TIMEOUT_SECONDS, IDLE_TIMEOUT_SECONDS,
+STALL_TIMEOUT_SECONDS.
 
 \b
 Examples:

@@ -41,12 +41,16 @@ class Blocks:
     """Cuts the rows of a dataset into blocks.
 
     `gathered`: blocks are GatheredFrames where the dataset allows it, else JoinedFrames.
+    `parts`: blocks may begin and end within a message; gathered ones always may.
     """
 
-    def __init__(self, dataset: OpenDataset, *, max_message_bytes: int, gathered: bool) -> None:
+    def __init__(
+        self, dataset: OpenDataset, *, max_message_bytes: int, gathered: bool, parts: bool = False
+    ) -> None:
         self._dataset = dataset
         self._max_message_bytes = max_message_bytes
         self._gathered = gathered and dataset.rows.tail_bytes > 0
+        self._parts = parts and dataset.rows.tail_bytes > 0
 
     def of_rows(self, rows: RowsAfter) -> Iterator[Frames]:
         """Yield blocks in which each row is a message."""
@@ -69,13 +73,15 @@ class Blocks:
             self._refuse_row(part.batch, stop, sizes - PREFIX_BYTES)
 
     def of_chunks(self, rows: RowsAfter, chunk_rows: int) -> Iterator[Frames]:
-        """Yield blocks in which `chunk_rows` rows are a message, fewer if it got too large.
-
-        Gathered blocks may begin and end within a message.
-        """
+        """Yield blocks in which `chunk_rows` rows are a message, fewer if it got too large."""
         if self._gathered:
-            return self._gathered_chunks(rows, chunk_rows)
-        return self._joined_chunks(rows, chunk_rows)
+            yield from self._gathered_chunks(rows, chunk_rows)
+        elif self._parts:
+            for block in self._gathered_chunks(rows, chunk_rows):
+                for first, last in pieces(block.row_sizes(), BLOCK_BYTES):
+                    yield block.rows_between(first, last).joined()
+        else:
+            yield from self._joined_chunks(rows, chunk_rows)
 
     def _joined_chunks(self, rows: RowsAfter, chunk_rows: int) -> Iterator[Frames]:
         encoder = self._dataset.chunks
@@ -90,7 +96,7 @@ class Blocks:
                 yield encoder.encode(batch.slice(start, stop - start), starts[first:last] - start)
             self._refuse_row(batch, fitting, sizes)
 
-    def _gathered_chunks(self, rows: RowsAfter, chunk_rows: int) -> Iterator[Frames]:
+    def _gathered_chunks(self, rows: RowsAfter, chunk_rows: int) -> Iterator[GatheredFrames]:
         encoder = self._dataset.chunks
         left = rows.rows
         # Rows of a chunk that goes on in the next record batch: its prefix says how long it

@@ -42,13 +42,15 @@ class Caller(NamedTuple):
     """Who calls, as far as the service needs to know.
 
     `metadata` holds the request's metadata, keys in lower case. `seconds_left` returns
-    what is left until the call's deadline, None if it has none. `takes_gathered`: the
-    engine that carries the call can send GatheredFrames.
+    what is left until the call's deadline, None if it has none. `takes_parts`: blocks
+    may begin and end within a message, because the engine sends bytes; `takes_gathered`:
+    it can send GatheredFrames, too.
     """
 
     peer: str
     metadata: Mapping[str, str]
     seconds_left: Callable[[], float | None]
+    takes_parts: bool = False
     takes_gathered: bool = False
 
 
@@ -126,6 +128,7 @@ class EmbeddingService:
         return Blocks(
             dataset,
             max_message_bytes=self._max_message_bytes,
+            parts=caller.takes_parts,
             gathered=caller.takes_gathered,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import h2.events
 import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
@@ -18,7 +19,6 @@ from streamer.engines.wire.limits import Limits
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    import h2.events
     from h2.settings import SettingCodes
 
     from streamer.engines.wire.events import Event
@@ -188,3 +188,13 @@ class MemoryPeer:
 
     def heard_of(self, kind: type[h2.events.Event]) -> list[h2.events.Event]:
         return [event for event in self.heard if isinstance(event, kind)]
+
+
+def answer_of(peer: MemoryPeer, stream_id: int) -> list[dict[bytes, bytes]]:
+    """Return the header blocks that a client got on a stream."""
+    return [
+        dict(event.headers)
+        for event in peer.heard
+        if isinstance(event, h2.events.ResponseReceived | h2.events.TrailersReceived)
+        and event.stream_id == stream_id
+    ]

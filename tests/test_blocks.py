@@ -86,6 +86,27 @@ def test_chunks_are_the_same_in_both_forms(
     assert joined == gathered
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, ROWS - 1), st.integers(1, ROWS + 5))
+def test_parts_of_chunks_are_bounded_and_the_same_bytes(
+    dataset: OpenDataset, row: int, chunk_rows: int
+) -> None:
+    """Joined blocks of an engine that sends bytes needn't hold a whole message."""
+    rows = dataset.store.rows_after(_id_before(dataset, row))
+    whole = _blocks(dataset, gathered=False).of_chunks(rows, chunk_rows)
+    expected = messages_of_blocks(whole)
+    rows = dataset.store.rows_after(_id_before(dataset, row))
+    parts = list(
+        Blocks(dataset, max_message_bytes=_MIB, gathered=False, parts=True).of_chunks(
+            rows, chunk_rows
+        )
+    )
+
+    assert expected == messages_of_blocks(parts)
+    # A row more at most, and the prefixes of its messages.
+    assert all(isinstance(part, JoinedFrames) and part.nbytes <= 1000 for part in parts)
+
+
 def test_gathered_vectors_stay_in_the_file(dataset: OpenDataset) -> None:
     """The tails of a block lie in the buffers of the mapped record batch."""
     batch = next(dataset.store.rows_after(None).slices)

@@ -28,6 +28,7 @@ from tests.memory_peer import (
     HEADERS,
     PING,
     MemoryPeer,
+    answer_of,
     calls_of,
     connected,
     frame,
@@ -41,16 +42,6 @@ from tests.memory_peer import (
     reset,
     window_update,
 )
-
-
-def answer_of(peer: MemoryPeer, stream_id: int) -> list[dict[bytes, bytes]]:
-    """Return the header blocks that a client got on a stream."""
-    return [
-        dict(event.headers)
-        for event in peer.heard
-        if isinstance(event, h2.events.ResponseReceived | h2.events.TrailersReceived)
-        and event.stream_id == stream_id
-    ]
 
 
 def test_a_call_is_opened_gets_its_message_and_ends() -> None:

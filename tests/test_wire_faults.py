@@ -15,6 +15,7 @@ from tests.memory_peer import (
     PUSH_PROMISE,
     REQUEST,
     MemoryPeer,
+    answer_of,
     calls_of,
     connected,
     frame,
@@ -97,14 +98,24 @@ def test_a_frame_that_is_too_long_fails_when_it_says_so(size: int) -> None:
     assert ErrorCodes.FRAME_SIZE_ERROR == goaway.error_code
 
 
-def test_a_header_list_that_is_too_large_ends_the_connection() -> None:
-    """16 KiB may come, 17 KiB may not, however they are compressed."""
-    fits = [*REQUEST, (b"key", b"x" * 15_000)]
-    too_large = [*REQUEST, (b"key", b"x" * 17_000)]
+def test_a_header_list_that_is_too_large_ends_its_call() -> None:
+    """16 KiB may come, 17 KiB may not, however they are compressed; other calls go on."""
     peer = MemoryPeer()
-    stream_id = peer.call(fields=fits)
+    fits = peer.call(fields=[*REQUEST, (b"key", b"x" * 15_000)])
+    too_large = peer.call(fields=[*REQUEST, (b"key", b"x" * 17_000)])
     events = peer.exchange()
-    peer.call(fields=too_large)
+
+    assert [fits] == calls_of(events)
+    assert b"8" == answer_of(peer, too_large)[0][b"grpc-status"]
+    assert 1 == peer.server.open_calls
+
+
+def test_a_header_list_that_is_far_too_large_ends_the_connection() -> None:
+    """What would have to be unpacked first, to find out which call it is."""
+    peer = MemoryPeer()
+    stream_id = peer.call()
+    events = peer.exchange()
+    peer.call(fields=[*REQUEST, (b"key", b"x" * 70_000)])
     with pytest.raises(ConnectionFailedError):
         peer.exchange()
 

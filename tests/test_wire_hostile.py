@@ -227,6 +227,29 @@ def test_answers_that_nobody_reads_do_not_fill_memory(
     assert anonymous_bytes() - before < 100 * _MIB
 
 
+def test_last_words_are_not_waited_for(server: WireEngine, service: EndlessService) -> None:
+    """A peer that is at fault and takes nothing is gone in seconds, whatever it still sends."""
+    with Peer(server.port, settings={4: MAX_WINDOW}, receive_bytes=4096) as peer:
+        peer.open_window(MAX_WINDOW - 65_535, 0)
+        peer.call(STREAM)
+        time.sleep(0.3)  # until the server can't write any more
+        peer.send(*[PingFrame(opaque_data=bytes(8))] * 2300)
+
+        assert eventually(lambda: not service.open)
+        assert eventually(lambda: not server._server._sessions)
+
+
+def test_unary_call_takes_one_message(server: WireEngine) -> None:
+    """Further messages aren't collected until the call ends: they end it."""
+    with Peer(server.port) as peer:
+        head = peer.headers(STREAM)
+        peer.send(head)
+        peer.send_data(head.stream_id, bytes(5) * 2)
+
+        assert peer.until_ended(head.stream_id)
+        assert "12" == peer.trailers[head.stream_id]["grpc-status"]
+
+
 def test_call_that_waits_for_its_window_holds_one_block(tmp_path: Path) -> None:
     """As many as a connection may have, none of which may send: each takes 2 MiB at most."""
     path = tmp_path / "jobs.arrow"

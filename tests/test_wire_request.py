@@ -12,6 +12,8 @@ from streamer.engines.wire.request import RefusedError, parse_head
 from streamer.errors import Status
 from tests.memory_peer import request_fields
 
+_ROOM = 16 << 10
+
 
 def test_a_head_says_what_is_called_and_how() -> None:
     """Path, metadata, timeout and encoding, from the fields of a stock client."""
@@ -22,7 +24,8 @@ def test_a_head_says_what_is_called_and_how() -> None:
             (b"grpc-accept-encoding", b"identity,gzip"),
             (b"grpc-encoding", b"GZIP"),
             (b"key-bin", b"AQ"),
-        )
+        ),
+        _ROOM,
     )
 
     assert "/package.Service/Method" == head.path
@@ -32,7 +35,7 @@ def test_a_head_says_what_is_called_and_how() -> None:
 
 def test_a_head_may_say_nothing_more() -> None:
     """Without a timeout there is none; messages are not compressed."""
-    head = parse_head(request_fields())
+    head = parse_head(request_fields(), _ROOM)
 
     assert ((), None, b"identity") == (head.metadata, head.timeout, head.encoding)
 
@@ -50,7 +53,7 @@ def test_a_head_may_say_nothing_more() -> None:
 )
 def test_any_message_format_is_taken(content_type: str) -> None:
     """The subtype after + and parameters are the application's business."""
-    assert parse_head(request_fields(content_type=content_type))
+    assert parse_head(request_fields(content_type=content_type), _ROOM)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +63,7 @@ def test_any_message_format_is_taken(content_type: str) -> None:
 def test_another_content_type_is_415(content_type: str | None) -> None:
     """Somebody who doesn't speak gRPC gets HTTP's own status."""
     with pytest.raises(RefusedError) as refusal:
-        parse_head(request_fields(content_type=content_type))
+        parse_head(request_fields(content_type=content_type), _ROOM)
 
     assert (Status.UNKNOWN, 415) == (refusal.value.status, refusal.value.http_status)
 
@@ -69,7 +72,7 @@ def test_another_content_type_is_415(content_type: str | None) -> None:
 def test_another_method_is_405(method: str) -> None:
     """GRPC calls are POST, before anything else about them is looked at."""
     with pytest.raises(RefusedError) as refusal:
-        parse_head(request_fields(method=method, content_type="text/html"))
+        parse_head(request_fields(method=method, content_type="text/html"), _ROOM)
 
     assert (Status.INTERNAL, 405) == (refusal.value.status, refusal.value.http_status)
 
@@ -78,7 +81,7 @@ def test_another_method_is_405(method: str) -> None:
 def test_a_path_that_names_no_method_is_unimplemented(path: str) -> None:
     """Two parts, neither empty; the rest is for whoever knows the methods."""
     with pytest.raises(RefusedError) as refusal:
-        parse_head(request_fields(path=path))
+        parse_head(request_fields(path=path), _ROOM)
 
     assert (Status.UNIMPLEMENTED, 200) == (refusal.value.status, refusal.value.http_status)
 
@@ -87,7 +90,7 @@ def test_a_path_that_names_no_method_is_unimplemented(path: str) -> None:
 def test_a_peer_that_takes_no_trailers_is_refused(te: str | None) -> None:
     """A proxy that drops `te` would drop the status as well."""
     with pytest.raises(RefusedError) as refusal:
-        parse_head(request_fields(te=te))
+        parse_head(request_fields(te=te), _ROOM)
 
     assert (Status.INTERNAL, 200) == (refusal.value.status, refusal.value.http_status)
 
@@ -113,4 +116,4 @@ fields = st.tuples(
 def test_any_fields_make_a_head_or_a_refusal(more: list[tuple[bytes, bytes]]) -> None:
     """Whatever a peer sends, no other error than RefusedError comes of it."""
     with contextlib.suppress(RefusedError):
-        assert parse_head(request_fields(*more)).path.startswith("/")
+        assert parse_head(request_fields(*more), _ROOM).path.startswith("/")

@@ -11,18 +11,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+import pyarrow as pa
 
 from streamer.codec.wire_format import (
     binary_column,
     data_and_offsets,
     fixed_width_column,
     join,
+    offsets_of,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import pyarrow as pa
     from numpy.typing import NDArray
 
 PREFIX_BYTES = 5
@@ -118,13 +119,21 @@ class GatheredFrames:
     def __len__(self) -> int:
         return self.rows if self.starts is None else len(self.starts)
 
+    def row_sizes(self) -> NDArray[np.int64]:
+        """Return the bytes of each row, message prefixes left out: int64 (rows,)."""
+        return np.diff(self.head_offsets).astype(np.int64) + self.tail_bytes
+
     def rows_between(self, first: int, stop: int) -> GatheredFrames:
-        """Return rows first..stop, views on the same memory, without `starts`."""
-        offsets = self.head_offsets[first : stop + 1]
+        """Return rows first..stop, views on the same memory."""
         begin, end = first * self.tail_bytes, stop * self.tail_bytes
-        return GatheredFrames(
-            self.heads, offsets, self.tails.slice(begin, end - begin), self.tail_bytes
-        )
+        rows = GatheredFrames(
+            self.heads, self.head_offsets[first : stop + 1],
+            self.tails.slice(begin, end - begin), self.tail_bytes,
+        )  # fmt: skip
+        if self.starts is None or self.start_prefixes is None:
+            return rows
+        low, high = self.starts.searchsorted((first, stop))
+        return rows.begun_at(self.starts[low:high] - first, self.start_prefixes[low:high])
 
     def begun_at(
         self, starts: NDArray[np.int64], start_prefixes: NDArray[np.uint8]
@@ -136,11 +145,24 @@ class GatheredFrames:
         )  # fmt: skip
 
     def joined(self) -> JoinedFrames:
-        """Return the messages, each of them a row, in one buffer; this copies the vectors."""
-        heads = binary_column(self.heads, self.head_offsets)
-        tails = fixed_width_column(self.tails, self.rows, self.tail_bytes)
-        data, offsets = data_and_offsets(join([heads, tails]))
-        return JoinedFrames(data, offsets, self.rows)
+        """Return the same bytes in one buffer; this copies the vectors.
+
+        Where messages begin at `starts` it is one run of bytes, whatever messages it cuts.
+        """
+        columns = [
+            binary_column(self.heads, self.head_offsets),
+            fixed_width_column(self.tails, self.rows, self.tail_bytes),
+        ]
+        if self.starts is None or self.start_prefixes is None:
+            data, offsets = data_and_offsets(join(columns))
+            return JoinedFrames(data, offsets, self.rows)
+        sizes = np.zeros(self.rows, np.int64)
+        sizes[self.starts] = PREFIX_BYTES
+        begun = binary_column(
+            pa.py_buffer(np.ascontiguousarray(self.start_prefixes)), offsets_of(sizes)
+        )
+        data, offsets = data_and_offsets(join([begun, *columns]))
+        return JoinedFrames(data, offsets[[0, -1]], self.rows)
 
 
 def prefixes(sizes: NDArray[np.int64]) -> NDArray[np.uint8]:

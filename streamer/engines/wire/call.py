@@ -54,8 +54,15 @@ class Call:
         if handler.takes_stream:
             self._start()
 
+    @property
+    def takes_more(self) -> bool:
+        """Whether another request message may come."""
+        return self.handler.takes_stream or self.waits_for_request_since is not None
+
     def receive(self, message: bytes) -> None:
         self._requests.put(message)
+        if not self.handler.takes_stream:  # it is the only one: nothing to wait for
+            self.end_request()
 
     def end_request(self) -> None:
         self._requests.end()

@@ -23,7 +23,7 @@ from h2.exceptions import ProtocolError
 
 from streamer.engines.wire import events as ours
 from streamer.engines.wire.faults import NotHttp2Error, PeerFaultError
-from streamer.engines.wire.h2_state import can_send, initiate, new_h2_connection
+from streamer.engines.wire.h2_state import can_send, initiate, lower_windows, new_h2_connection
 from streamer.engines.wire.limits import Patience, PingRule
 from streamer.engines.wire.messages import ACCEPTED_ENCODING
 from streamer.engines.wire.meter import EARNED_BY_CALL, EARNED_BY_MESSAGE, FrameMeter, earned_by
@@ -115,8 +115,7 @@ class Connection:
 
     def account(self, stream_id: int, data_bytes: int) -> None:
         """Take `data_bytes`, no more than `window`, from the windows: they are being sent."""
-        self._h2.outbound_flow_control_window -= data_bytes
-        self._h2.streams[stream_id].outbound_flow_control_window -= data_bytes
+        lower_windows(self._h2, stream_id, data_bytes)
         self._patience.earn(earned_by(data_bytes))
         self._ping_rule.sent()
 
@@ -218,7 +217,7 @@ class Connection:
             self.reset(stream_id, ErrorCodes.REFUSED_STREAM)
             return
         try:
-            head = parse_head(event.headers)
+            head = parse_head(event.headers, self._limits.max_header_list_bytes)
         except RefusedError as refusal:
             self._streams.open(stream_id, ACCEPTED_ENCODING)
             self._refuse(stream_id, refusal)

@@ -170,7 +170,7 @@ class Context(grpc.ServicerContext):
         raise AbortedError
 
     def abort_with_status(self, status: grpc.Status) -> NoReturn:
-        self._trailing = tuple(status.trailing_metadata)
+        self.set_trailing_metadata(tuple(status.trailing_metadata))
         self.abort(status.code, status.details)
 
     def set_code(self, code: grpc.StatusCode | int) -> None:

@@ -1,7 +1,7 @@
 """An h2 connection made fit for a server that drains and that frames its own DATA.
 
-This is the one place that knows more of h2 than it documents, apart from the two windows
-that `Connection.account` lowers; pyproject.toml names the releases that were tested.
+This is the one place that knows more of h2 than it documents; pyproject.toml names the
+releases that were tested.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def new_h2_connection() -> H2Connection:
 
 def initiate(connection: H2Connection, limits: Limits) -> None:
     """Make the server's preface: SETTINGS that advertise `limits`."""
-    connection.decoder.max_header_list_size = limits.max_header_list_bytes
+    # h2 ends the connection beyond this; Connection refuses single calls before.
+    connection.decoder.max_header_list_size = 4 * limits.max_header_list_bytes
     advertised = {
         SettingCodes.MAX_CONCURRENT_STREAMS: limits.max_streams_per_connection,
         SettingCodes.MAX_HEADER_LIST_SIZE: limits.max_header_list_bytes,
@@ -78,3 +79,12 @@ def can_send(connection: H2Connection, stream_id: int) -> bool:
     """Whether h2 lets a stream send: not if its reset is among the bytes it has just read."""
     stream = connection.streams.get(stream_id)
     return stream is not None and not stream.closed
+
+
+def lower_windows(connection: H2Connection, stream_id: int, data_bytes: int) -> None:
+    """Account for DATA as send_data does, which took 0.57 ms a MiB in frames of 16 KiB.
+
+    Our framing takes 0.03 ms, and nothing of the bytes goes through h2.
+    """
+    connection.outbound_flow_control_window -= data_bytes
+    connection.streams[stream_id].outbound_flow_control_window -= data_bytes

@@ -69,6 +69,7 @@ def block_handler(
                 key: value for key, value in context.invocation_metadata() if isinstance(value, str)
             },
             seconds_left=context.time_remaining,
+            takes_parts=True,
             takes_gathered=gathers,
         )
         try:
@@ -154,11 +155,11 @@ def _failures_as_grpcio_has_them(context: Context) -> Iterator[None]:
 
 
 def _only_request(context: Context) -> bytes:
-    messages = list(context.requests)
-    if len(messages) != 1:
-        text = f"{context.head.path} takes exactly one request message, not {len(messages)}"
+    message = next(iter(context.requests), None)
+    if message is None:
+        text = f"{context.head.path} takes one request message, not none"
         raise CallFailedError(Status.UNIMPLEMENTED, text)
-    return messages[0]
+    return message
 
 
 def _request(handler: grpc.RpcMethodHandler[Any, Any], context: Context) -> Any:  # noqa: ANN401

@@ -36,8 +36,10 @@ class Pump:
     def _run(self) -> None:
         self._is_scheduled = False
         end = time.perf_counter() + _TURN_SECONDS
-        while self._waiting and time.perf_counter() < end:
-            self._waiting.popleft().write()
-        if self._waiting and not self._is_scheduled:
-            self._is_scheduled = True
-            self._loop.call_soon(self._run)
+        try:
+            while self._waiting and time.perf_counter() < end:
+                self._waiting.popleft().write()
+        finally:
+            if self._waiting and not self._is_scheduled:
+                self._is_scheduled = True
+                self._loop.call_soon(self._run)

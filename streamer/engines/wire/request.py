@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # application/grpc, +proto or any other message format, parameters allowed.
 _CONTENT_TYPE = re.compile(rb"application/grpc(\+[^;]*)?(\s*;.*)?", re.IGNORECASE)
+_FIELD_BYTES = 32
 _PATH = re.compile(rb"/[^/]+/[^/]+")
 
 
@@ -50,9 +51,16 @@ class RefusedError(Exception):
         self.http_status = http_status
 
 
-def parse_head(fields: Iterable[Field]) -> RequestHead:
-    """Check a request's header fields, and return what they say."""
+def parse_head(fields: Iterable[Field], max_bytes: int) -> RequestHead:
+    """Check a request's header fields, and return what they say.
+
+    They may take `max_bytes` by HTTP/2's reckoning (RFC 9113 section 6.5.2).
+    """
     fields = list(fields)
+    size = sum(len(name) + len(value) + _FIELD_BYTES for name, value in fields)
+    if size > max_bytes:
+        text = f"the request's header fields take {size} bytes, more than {max_bytes}"
+        raise RefusedError(Status.RESOURCE_EXHAUSTED, text)
     values = dict(fields)  # of fields that may come once; h2 refuses a second pseudo-header
     if values.get(b":method") != b"POST":
         raise RefusedError(Status.INTERNAL, "the method must be POST", 405)

@@ -38,6 +38,7 @@ _mincore = _libc.mincore
 _mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
 
 _IOV_MAX = os.sysconf("SC_IOV_MAX")
+_MINCORE_IS_TRUE = os.geteuid() == 0
 _ROW_BYTES = 16  # of struct iovec, and of a row of a table
 # madvise(2), since Linux 5.14; older kernels say EINVAL.
 _MADV_POPULATE_READ = 22
@@ -104,7 +105,6 @@ class SegmentedBlock:
     def __init__(self, frames: GatheredFrames | JoinedFrames) -> None:
         """Find the segments, and bring those of a file into memory (which may take long)."""
         self.nbytes = frames.nbytes
-        self.rows = frames.rows
         self._frames = frames
         if isinstance(frames, GatheredFrames):
             self._segments = _gathered_segments(frames)
@@ -142,11 +142,16 @@ def _joined_segments(frames: JoinedFrames) -> Segments:
 def _populate(address: int, size: int) -> None:
     """Let the kernel read pages of the mapped file now, instead of while a socket waits.
 
-    mincore first, because it takes 0.2 ms for 230 MB that are there, and madvise 8 ms. (For
-    a file that this process neither owns nor may write, the kernel calls everything there.)
+    mincore first, because it takes 0.2 ms for 230 MB that are there, and madvise 8 ms. But
+    of a file that a process neither owns nor may write, the kernel calls everything there:
+    only root can believe it in any case.
     """
     begin = address - address % mmap.PAGESIZE
     pages = -(-(address + size - begin) // mmap.PAGESIZE)
-    is_there = np.empty(pages, np.uint8)
-    if _mincore(begin, address + size - begin, is_there.ctypes.data) or not is_there.all():
+    is_there = np.zeros(pages, np.uint8)
+    if (
+        not _MINCORE_IS_TRUE
+        or _mincore(begin, address + size - begin, is_there.ctypes.data)
+        or not is_there.all()
+    ):
         _madvise(begin, address + size - begin, _MADV_POPULATE_READ)

@@ -197,8 +197,8 @@ class WireServer:
         self.loop.call_later(_CHECK_SECONDS, self._check)
         if self._refused:
             _log.warning(
-                "refused %d connections: there are %d, as many as MAX_CONNECTIONS allows",
-                self._refused, len(self._sessions),
+                "refused connections: %d more than the %d that MAX_CONNECTIONS allows",
+                self._refused, self.limits.max_connections,
             )  # fmt: skip
             self._refused = 0
         for session in list(self._sessions):

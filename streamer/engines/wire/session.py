@@ -31,6 +31,8 @@ _log = logging.getLogger(__name__)
 _SHARE_BYTES = 1 << 20
 # A peer that was told that the server drains has this long to say that it has heard.
 _DRAIN_PING_SECONDS = 1.0
+# A peer that is at fault has this long to take what it is told about that.
+_LAST_WORDS_SECONDS = 2.0
 _KEEPALIVE_PING = b"alive???"
 
 
@@ -49,8 +51,9 @@ class Session:
         self._ready: deque[Call] = deque()
         # Calls that have a block and no window, those that have waited longest first.
         self._waiting: dict[int, Call] = {}
-        self._is_leaving = False
-        self._has_left = False
+        self._is_draining = False
+        self._has_drained = False
+        self._may_close = False  # no call will follow those under way
         self._times = Times(host.limits, self.now())
         host.opened(self)
 
@@ -66,6 +69,7 @@ class Session:
             _log.warning("connection from %s ended: %s", self.peer, failure)
             self._end_calls()
             self._link.close()
+            self._host.loop.call_later(_LAST_WORDS_SECONDS, self._link.abort)
         self._close_if_done()
         self._link.wake()
 
@@ -142,15 +146,15 @@ class Session:
         """Let calls under way end, take no new ones, then close."""
         if not self._times.is_ready:
             self._link.close()
-        elif not self._is_leaving:
-            self._is_leaving = True
+        elif not self._is_draining:
+            self._is_draining = True
             self._core.begin_drain()
             self._host.loop.call_later(_DRAIN_PING_SECONDS, self._end_drain)
             self._link.wake()
 
     def _end_drain(self) -> None:
-        if not self._has_left:
-            self._has_left = True
+        if not self._has_drained:
+            self._has_drained = self._may_close = True
             self._core.end_drain()
             self._close_if_done()
             self._link.wake()
@@ -215,7 +219,11 @@ class Session:
 
     def _on_message(self, event: events.MessageArrived) -> None:
         if call := self._calls.get(event.stream_id):
-            call.receive(event.message)
+            if call.takes_more:
+                call.receive(event.message)
+            else:
+                text = f"{call.context.head.path} takes one request message, not several"
+                self.finish(call, Status.UNIMPLEMENTED, text, ())
 
     def _on_request_end(self, event: events.RequestEnded) -> None:
         if call := self._calls.get(event.stream_id):
@@ -237,7 +245,7 @@ class Session:
             self._end_drain()
 
     def _on_leaving(self, _event: events.PeerLeaving) -> None:
-        self._has_left = True
+        self._may_close = True
 
     _HANDLERS: ClassVar[dict[type, Callable[..., None]]] = {
         events.PeerReady: _on_ready,
@@ -261,7 +269,7 @@ class Session:
         self._close_if_done()
 
     def _close_if_done(self) -> None:
-        if self._has_left and not self._calls:
+        if self._may_close and not self._calls:
             self._link.close()
 
     def _end_calls(self) -> None:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from streamer.engines.wire.interfaces import Host
     from streamer.engines.wire.pump import Pump
 
-_READ_BYTES = 65_536
+# Little enough that no peer's frames keep the loop from others for long.
+_READ_BYTES = 16_384
 # Outputs are sent together up to here; a system call costs as much as copying this.
 _SMALL_BYTES = 16_384
 # What is read from a peer that takes nothing itself: enough for its resets and windows,
@@ -80,6 +81,8 @@ class SocketLink:
             return
         if self._outgoing is None:
             self._outgoing = self._next_outgoing()
+        if self._is_closed:  # by what was to be sent
+            return
         if self._outgoing is None:
             if self._is_closing:
                 self._shut()
@@ -125,10 +128,11 @@ class SocketLink:
             data = b""
         if not data:
             self.abort()
-        elif not self._is_closing:
-            if self.blocked_since is not None:
-                self._read_while_blocked += len(data)
-                self._read_on(wanted=self._read_while_blocked < READ_WHILE_BLOCKED_BYTES)
+            return
+        if self.blocked_since is not None:
+            self._read_while_blocked += len(data)
+            self._read_on(wanted=self._read_while_blocked < READ_WHILE_BLOCKED_BYTES)
+        if not self._is_closing:
             self.session.guarded(self.session.received, data)
 
     def _read_on(self, *, wanted: bool) -> None:

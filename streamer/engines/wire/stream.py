@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from streamer.codec.frames import PREFIX_BYTES
 from streamer.engines.wire.messages import MessageReader
 from streamer.engines.wire.request import RefusedError
 from streamer.errors import Status
@@ -14,6 +13,8 @@ if TYPE_CHECKING:
 
 # Messages of a client stream that may wait to be taken; beyond it the window stays shut.
 _UNTAKEN_BYTES = 65_536
+# What a message takes in memory beside its bytes.
+_MESSAGE_BYTES = 64
 # Messages of the largest permitted size that a connection may have begun and not finished.
 _UNFINISHED_MESSAGES = 4
 
@@ -99,4 +100,4 @@ class Streams:
 
 
 def _size_of(messages: Iterable[bytes]) -> int:
-    return sum(len(message) + PREFIX_BYTES for message in messages)
+    return sum(len(message) + _MESSAGE_BYTES for message in messages)

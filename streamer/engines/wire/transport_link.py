@@ -53,12 +53,12 @@ class TransportLink(asyncio.Protocol):
         self.session.lost()
 
     def data_received(self, data: bytes) -> None:
-        if self._is_closing:
-            return
         if self.blocked_since is not None:
             self._read_while_blocked += len(data)
             if self._read_while_blocked > READ_WHILE_BLOCKED_BYTES:
                 self._transport.pause_reading()
+        if self._is_closing:
+            return
         self.session.guarded(self.session.received, data)
 
     def pause_writing(self) -> None:

@@ -366,3 +366,15 @@ def test_calls_for_a_connection_that_is_drained_are_a_flood() -> None:
     goaway = _goaway_after_all(connection, _chunks(headers, 10))
 
     assert ErrorCodes.ENHANCE_YOUR_CALM == goaway.error_code
+
+
+def test_the_end_of_a_request_may_follow_its_answer() -> None:
+    """Some clients end a request by an empty frame, which may come after the trailers."""
+    caller = Caller()
+    for _ in range(3_000):
+        stream_id = caller.call(ended=False)
+        caller.flush(1 / 1_000)
+        caller.answer(stream_id)
+        caller.send(frame(DATA, flags=END_STREAM, stream_id=stream_id))
+
+    assert 0 == caller.connection.open_calls

@@ -153,7 +153,10 @@ class Connection:
         self._h2.send_headers(stream_id, fields, end_stream=True)
         if can_send(self._h2, stream_id):  # the peer could, too, but needn't any more
             self._h2.reset_stream(stream_id, ErrorCodes.NO_ERROR)  # RFC 9113 section 8.1
+            is_whole = stream.has_message  # its end may be an empty frame that comes later
         else:
+            is_whole = True
+        if is_whole:
             self._patience.earn(EARNED_BY_CALL)
         self._ping_rule.sent()
 

@@ -20,10 +20,11 @@ _UNFINISHED_MESSAGES = 4
 
 
 class Stream:
-    """One call. `has_responded`: its headers were sent."""
+    """One call. `has_responded`: its headers were sent; `has_message`: a whole one has come."""
 
     def __init__(self, encoding: bytes, max_request_bytes: int) -> None:
         self.has_responded = False
+        self.has_message = False
         self._reader = MessageReader(encoding, max_request_bytes)
         self._untaken_bytes = 0
         self._withheld_window = 0
@@ -37,6 +38,7 @@ class Stream:
         """Return the messages that `data` completes; RefusedError."""
         messages = self._reader.feed(data)
         self._untaken_bytes += _size_of(messages)
+        self.has_message = self.has_message or bool(messages)
         return messages
 
     def withholds(self, window: int) -> bool:

@@ -61,12 +61,8 @@ class Blocks:
             if self._gathered:
                 yield from self._kept(part, stop, sizes, encoder)
             elif encoder.tail_bytes:
-                row = part.first_row
                 for block in self._kept(part, stop, sizes, encoder):
-                    # Kept blocks are larger than joined ones may be.
-                    for first, last in pieces(sizes[row : row + block.rows], BLOCK_BYTES):
-                        yield block.rows_between(first, last).joined()
-                    row += block.rows
+                    yield from _joined_parts(block)
             else:
                 for first, last in pieces(sizes[part.first_row : stop], BLOCK_BYTES):
                     yield encoder.encode(part.batch.slice(part.first_row + first, last - first))
@@ -78,8 +74,7 @@ class Blocks:
             yield from self._gathered_chunks(rows, chunk_rows)
         elif self._parts:
             for block in self._gathered_chunks(rows, chunk_rows):
-                for first, last in pieces(block.row_sizes(), BLOCK_BYTES):
-                    yield block.rows_between(first, last).joined()
+                yield from _joined_parts(block)
         else:
             yield from self._joined_chunks(rows, chunk_rows)
 
@@ -159,3 +154,9 @@ class Blocks:
                 f"server's MAX_MESSAGE_SIZE of {self._max_message_bytes}"
             )
             raise RowTooLargeError(message)
+
+
+def _joined_parts(block: GatheredFrames) -> Iterator[Frames]:
+    """Join a block part by part: it has more rows than a joined one may have."""
+    for first, last in pieces(block.row_sizes(), BLOCK_BYTES):
+        yield block.rows_between(first, last).joined()

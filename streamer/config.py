@@ -66,9 +66,29 @@ class Settings(BaseSettings):
     stall_timeout_seconds: Annotated[float, Field(gt=0)] = 300.0
     # How long a stop waits for streams that are under way.
     shutdown_grace_seconds: Annotated[float, Field(ge=0)] = 10.0
+    # What `pull` asks for a message, and commits at a time; for how long it tries.
+    pull_chunk_size: Annotated[int, Field(ge=1, le=MAX_CHUNK_ROWS)] = 2048
+    pull_commit_size: Annotated[ByteSize, Field(ge=1, le=1 << 30)] = ByteSize(8 << 20)
+    pull_tries: Annotated[int, Field(ge=1)] = 10
+    pull_timeout_seconds: Annotated[float, Field(gt=0)] = 300.0
+    # What `receive` commits at a time, and takes of each upload ahead of the database.
+    receive_commit_size: Annotated[ByteSize, Field(ge=1, le=1 << 30)] = ByteSize(8 << 20)
+    receive_window_size: Annotated[ByteSize, Field(ge=65_535, le=2**31 - 1)] = ByteSize(1 << 20)
+    # How long it waits while another program loads the same table.
+    lock_timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
+    # The database's maintenance_work_mem while an index is built, such as 1GB.
+    index_memory: str | None = None
+    # Where `pull` and `receive` write, where --into doesn't say it: it may hold a password.
+    database_url: str | None = None
     # Where `upload` sends to.
     batch_server_host: str = "localhost"
     batch_server_port: Port = 50052
+    # Rows that are acknowledged together; 10,000 of 384 floats are 16 MB.
+    upload_segment_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    upload_tries: Annotated[int, Field(ge=1, le=100)] = 3
+    # The first wait before a segment is sent again; each further one is twice as long.
+    upload_retry_seconds: Annotated[float, Field(ge=0, le=3600)] = 2.0
+    upload_timeout_seconds: Annotated[float, Field(gt=0, le=86_400)] = 300.0
     log_level: Annotated[LogLevel, BeforeValidator(lambda level: str(level).upper())] = (
         LogLevel.INFO
     )
@@ -83,6 +103,14 @@ class Settings(BaseSettings):
             message = "TLS_CLIENT_CA needs TLS_CERT and TLS_KEY"
             raise ValueError(message)
         return self
+
+
+def required_database(settings: Settings) -> str:
+    """Return DATABASE_URL; SettingsError if nobody has given it."""
+    if settings.database_url is None:
+        message = "no database: give --into or DATABASE_URL"
+        raise SettingsError(message)
+    return settings.database_url
 
 
 def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401

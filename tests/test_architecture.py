@@ -41,7 +41,40 @@ _MAY_IMPORT: dict[str, set[str]] = {
         "streamer.dataset", "streamer.store", "streamer.codec", "streamer.checkpoint",
         "streamer.chunking", "streamer.blocks", "streamer.errors", "proto",
     },
-    "streamer.engines": {"streamer.service", "streamer.codec", "streamer.errors", "proto"},
+    "streamer.batch_schema": {"convert.id_text"},
+    "streamer.row_check": {
+        "convert.id_text", "streamer.codec", "streamer.batch_schema", "streamer.errors", "proto",
+    },
+    "streamer.upload_service": {
+        "streamer.row_check", "streamer.codec", "streamer.service", "streamer.errors", "proto",
+    },
+    "streamer.engines": {
+        "streamer.service", "streamer.upload_service", "streamer.codec", "streamer.errors", "proto",
+    },
+    "streamer.retry": set(),
+    "streamer.client": {
+        "proto", "convert.id_text", "streamer.codec", "streamer.checkpoint",
+        "streamer.batch_schema", "streamer.dataset_file", "streamer.errors", "streamer.retry",
+    },
+    "streamer.client.upload_segments": {
+        "proto", "convert.id_text", "streamer.checkpoint", "streamer.dataset_file",
+        "streamer.store", "streamer.errors",
+    },
+    "streamer.client.upload_state": {
+        "convert.atomic", "convert.errors", "streamer.client.upload_segments",
+        "streamer.errors",
+    },
+    "streamer.client.upload": {
+        "proto", "streamer.client", "streamer.codec", "streamer.chunking", "streamer.store",
+        "streamer.errors", "streamer.retry",
+    },
+    "streamer.sinks": {
+        "streamer.codec", "streamer.row_check", "streamer.dataset_file", "streamer.errors",
+    },
+    "streamer.pull": {
+        "convert.id_text", "streamer.client", "streamer.sinks", "streamer.batch_schema",
+        "streamer.dataset_file", "streamer.errors",
+    },
     "streamer.config": {"streamer.chunking", "streamer.errors"},
     "streamer.logs": set(),
     "streamer.commands": {"streamer", "convert.id_text"},
@@ -51,6 +84,10 @@ _MAY_IMPORT: dict[str, set[str]] = {
 _PURE = (
     "streamer.codec", "streamer.checkpoint", "streamer.chunking", "streamer.errors",
     "streamer.buffers", "convert.id_text", "convert.ids", "convert.order", "streamer.blocks",
+    "streamer.retry", "streamer.client.progress", "streamer.client.failures",
+    "streamer.client.decoding", "streamer.sinks.copy_binary", "streamer.batch_schema",
+    "streamer.row_check",
+    "streamer.client.upload_segments",
     *(
         f"streamer.engines.wire.{name}"
         for name in (
@@ -130,20 +167,27 @@ import sys
 from pathlib import Path
 import streamer.__main__
 from proto import embedding_stream_pb2 as pb
+from streamer.client.decoding import ChunkMessages, RowMessages
 from streamer.dataset import Dataset
+from streamer.sinks.copy_binary import copy_rows
 from streamer.service import Caller, EmbeddingService
 service = EmbeddingService(
     Dataset(Path(sys.argv[1])), chunk_rows=lambda _: 3, max_message_bytes=1 << 20
 )
-for rpc in (service.get_embeddings, service.stream_embedding):
+for rpc, decoder in (
+    (service.get_embeddings, RowMessages(4)), (service.stream_embedding, ChunkMessages()),
+):
     answer = rpc(pb.RequestParams(), Caller("test", {}, lambda: None))
-    assert sum(block.rows for block in answer.frames) == 10
+    messages = [message for block in answer.frames for message in block.messages()]
+    batches = [*map(decoder.add, messages), decoder.rest()]
+    assert sum(batch.num_rows for batch in batches if batch) == 10
+    assert all(copy_rows(batch).size for batch in batches if batch)
 print("pandas" in sys.modules)
 """
 
 
 def test_streamer_runs_without_pandas(tmp_path: Path) -> None:
-    """Serving imports no DataFrame library, not even by way of pyarrow."""
+    """Serving and pulling import no DataFrame library, not even by way of pyarrow."""
     write_dataset(tmp_path / "jobs.arrow")
 
     out = subprocess.run(

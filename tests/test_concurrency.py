@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from hyperframe.frame import RstStreamFrame
 
 from proto import embedding_stream_pb2 as pb
 from streamer.dataset import Dataset
+from streamer.engines.wire import WireServer
 from streamer.service import EmbeddingService
 from tests.certificates import read_all
 from tests.datasets import write_dataset
+from tests.grpc_testing import interop_pb2, interop_pb2_grpc
+from tests.interop_service import servicer
 from tests.wire_peer import (
     HEALTH,
     MAX_WINDOW,
@@ -274,3 +278,68 @@ def test_cancelled_streams_leave_no_trace(endless: EndlessService) -> None:
 
         assert eventually(lambda: not endless.open)
         assert eventually(lambda: not server._server._sessions)
+
+
+@pytest.mark.parametrize("kind", ["stream", "unary"])
+def test_methods_that_wait_for_their_callbacks_are_freed(kind: str) -> None:
+    """Although every thread waits, a cancelled call's callback is called, and a stop ends."""
+    left: list[bool] = []
+    entered = threading.Semaphore(0)
+
+    def wait(context: grpc.ServicerContext) -> None:
+        ended = threading.Event()
+        context.add_callback(ended.set)
+        entered.release()
+        left.append(ended.wait(10))
+
+    def empty_call(request: Any, context: grpc.ServicerContext) -> Any:
+        wait(context)
+        return request
+
+    def streaming_output_call(_request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        wait(context)
+        yield interop_pb2.StreamingOutputCallResponse()
+
+    server: Any = WireServer(host="127.0.0.1", port=0, max_workers=2)
+    interop_pb2_grpc.add_TestServiceServicer_to_server(
+        servicer(EmptyCall=empty_call, StreamingOutputCall=streaming_output_call), server
+    )
+    server.start()
+    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        stub: Any = interop_pb2_grpc.TestServiceStub(channel)
+        if kind == "unary":
+            calls = [stub.EmptyCall.future(interop_pb2.Empty()) for _ in range(2)]
+        else:
+            message = interop_pb2.StreamingOutputCallRequest()
+            calls = [stub.StreamingOutputCall(message) for _ in range(2)]
+        assert all(entered.acquire(timeout=10) for _ in calls)
+        for call in calls:
+            call.cancel()
+        assert eventually(lambda: left == [True, True], 5)
+        begin = time.monotonic()
+        server.stop(0)
+
+        assert time.monotonic() - begin < 5
+
+
+def test_deadline_of_a_call_that_has_ended_is_forgotten(endless: EndlessService) -> None:
+    """A timer would keep the call, and all that it holds, for as long as its client liked."""
+    with serving(endless) as server, Peer(server.port) as peer:
+        timers: list[Any] = []
+        loop: Any = server._server.loop
+
+        def count() -> None:
+            timers[:] = [t for t in loop._scheduled if t.when() > loop.time() + 1000]
+
+        for number in range(100):
+            stream_id = peer.call((HEALTH, STREAM)[number % 2], b"", **{"grpc-timeout": "1H"})
+            if number % 2:
+                peer.until_received(stream_id, 1)
+                peer.send(RstStreamFrame(stream_id, 8))
+            else:
+                assert peer.until_ended(stream_id)
+        assert eventually(lambda: not endless.open)
+        loop.call_soon_threadsafe(count)
+        assert eventually(lambda: timers)
+
+        assert all(timer.cancelled() for timer in timers)

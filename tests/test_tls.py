@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import ssl
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from unittest import mock
 
 import grpc
 import pytest
@@ -269,3 +271,33 @@ def test_encrypted_key_is_an_error_and_no_question(files: Files) -> None:
 
     assert b"refused: TLS_CERT and TLS_KEY" in said
     assert b"pass phrase" not in said
+
+
+def test_certificate_that_could_not_be_read_is_read_later(
+    files: Files, ca: trustme.CA, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without permission or file descriptors for a moment: that says nothing of the files."""
+    certificates = Certificates(*files)
+    before = certificates.server_context()
+    files.write(ca)
+    with mock.patch.object(Path, "read_bytes", side_effect=OSError(errno.EMFILE, "too many")):
+        looks = [certificates.server_context() for _ in range(3)]
+
+    assert [before] * 3 == looks
+    assert 1 == len([r for r in caplog.records if r.levelname == "WARNING"])
+    with mock.patch.object(
+        ssl.SSLContext, "load_cert_chain", side_effect=PermissionError(errno.EACCES, "denied")
+    ):
+        assert before is certificates.server_context()
+    assert before is not certificates.server_context()
+
+
+def test_certificate_that_is_wrong_is_read_once(files: Files) -> None:
+    """Not again for each connection, until it changes."""
+    certificates = Certificates(*files)
+    files.key.write_bytes(b"nonsense")
+    with mock.patch.object(Path, "read_bytes", autospec=True, side_effect=Path.read_bytes) as read:
+        for _ in range(3):
+            certificates.server_context()
+
+    assert 2 == read.call_count

@@ -14,6 +14,7 @@ from hyperframe.frame import RstStreamFrame
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamer.codec.message_run import MessageRun
 from streamer.engines.wire import events as ours
 from streamer.engines.wire.connection import Connection
 from streamer.engines.wire.limits import Limits
@@ -56,7 +57,7 @@ def test_a_call_is_opened_gets_its_message_and_ends() -> None:
         ours.PeerReady(),
         ours.WindowOpened(0),
         opened,
-        ours.MessageArrived(stream_id, b"hello"),
+        ours.MessagesArrived(stream_id, MessageRun.of([b"hello"])),
         ours.RequestEnded(stream_id),
     ] == events
     assert "/package.Service/Method" == opened.head.path
@@ -138,7 +139,7 @@ def test_streams_that_are_gone_take_everything_in_silence(how: str) -> None:
     peer.server.respond(stream_id, [])
     peer.server.finish(stream_id, Status.OK)
     peer.server.reset(stream_id, ErrorCodes.CANCEL)
-    peer.server.consumed(stream_id, b"hello")
+    peer.server.consumed(stream_id, MessageRun.of([b"hello"]))
 
     assert b"" == peer.server.control_bytes()
     assert 0 == peer.server.window(stream_id)
@@ -159,7 +160,7 @@ def test_a_connection_that_failed_takes_everything_in_silence(data: bytes) -> No
     connection = connected()
     goaway_after(connection, data)
     connection.respond(1, [])
-    connection.consumed(1, b"")
+    connection.consumed(1, MessageRun.of([b""]))
     connection.ping(b"12345678")
     connection.finish(1, Status.OK)
     connection.reset(1, ErrorCodes.CANCEL)
@@ -306,7 +307,7 @@ def test_a_stream_too_many_is_refused_alone() -> None:
     assert [1, 3] == calls_of(opened)
     assert (5, ErrorCodes.REFUSED_STREAM) == (refusal.stream_id, refusal.error_code)
     assert [] == late
-    assert [ours.MessageArrived, ours.CallOpened] == kinds(after)
+    assert [ours.MessagesArrived, ours.CallOpened] == kinds(after)
 
 
 CONVERSATION = (

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import h2.events
 import pytest
 from h2.errors import ErrorCodes
 
 from streamer.engines.wire.connection import Connection, ConnectionFailedError
 from tests.memory_peer import (
+    ACK,
     CONTINUATION,
     DATA,
     DEFAULT_LIMITS,
     HEADERS,
     PING,
+    PREFACE,
     PUSH_PROMISE,
     REQUEST,
+    SETTINGS,
     MemoryPeer,
     answer_of,
     calls_of,
     connected,
     frame,
     goaway_after,
+    handshake,
     last_goaway,
+    prefixed,
     requests_of,
     window_update,
 )
@@ -51,7 +57,7 @@ def test_http_1_is_answered_in_its_own_words(request_line: bytes) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [CLIENT_HELLO, b"\0", b"PRJ", b"\x16\x03", bytes(1000), b"\xff" * 1000, b"SSH-2.0-x\r\n"],
+    [CLIENT_HELLO, b"\0", b"PRI!", b"\x16\x03", bytes(1000), b"\xff" * 1000, b"SSH-2.0-x\r\n"],
 )
 def test_other_protocols_are_turned_away(data: bytes) -> None:
     """TLS on a clear-text port, or anything else, gets GOAWAY at once."""
@@ -115,7 +121,7 @@ def test_a_header_list_that_is_far_too_large_ends_the_connection() -> None:
     peer = MemoryPeer()
     stream_id = peer.call()
     events = peer.exchange()
-    peer.call(fields=[*REQUEST, (b"key", b"x" * 70_000)])
+    peer.call(fields=[*REQUEST, (b"key", b"x" * 270_000)])
     with pytest.raises(ConnectionFailedError):
         peer.exchange()
 
@@ -138,3 +144,38 @@ def test_an_integer_without_end_is_not_unpacked() -> None:
     goaway = goaway_after(connected(), frame(HEADERS, b"\xff" * 16_000, flags=5, stream_id=1))
 
     assert ErrorCodes.NO_ERROR != goaway.error_code
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (requests_of([1])[0], ErrorCodes.PROTOCOL_ERROR),
+        (frame(SETTINGS, flags=ACK), ErrorCodes.PROTOCOL_ERROR),
+        (handshake()[len(PREFACE) :] + frame(SETTINGS, bytes(6), flags=ACK),
+         ErrorCodes.FRAME_SIZE_ERROR),
+    ],
+    ids=["a call before SETTINGS", "an answer before SETTINGS", "an answer with a payload"],
+)  # fmt: skip
+def test_settings_come_first_and_answers_to_them_are_empty(data: bytes, code: ErrorCodes) -> None:
+    """RFC 9113 sections 3.4 and 6.5, which h2 doesn't insist on."""
+    goaway = goaway_after(Connection(DEFAULT_LIMITS, 0.0), PREFACE + data)
+
+    assert code == goaway.error_code
+
+
+def test_unfinished_messages_of_a_connection_are_bounded() -> None:
+    """Four calls may have sent nearly all of a message; the fifth is refused, and only it."""
+    peer = MemoryPeer()
+    part = prefixed(bytes(64 << 10))[:-10]
+    calls = []
+    for _ in range(5):
+        calls.append(peer.call(ended=False))
+        for start in range(0, len(part), 16_384):
+            peer.client.send_data(calls[-1], part[start : start + 16_384])
+            peer.exchange()
+            if peer.heard_of(h2.events.TrailersReceived) or answer_of(peer, calls[-1]):
+                break
+    (answer,) = answer_of(peer, calls[-1])
+
+    assert b"8" == answer[b"grpc-status"]
+    assert 4 == peer.server.open_calls

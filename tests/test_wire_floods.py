@@ -197,16 +197,18 @@ def test_pings_between_messages_are_answered() -> None:
 class Caller:
     """A client in a hurry: frames by hand, sent when `flush` says so, as time passes."""
 
-    def __init__(self) -> None:
+    def __init__(self, fields: Sequence[Field] = REQUEST) -> None:
         self.connection = connected()
         self.now = 0.0
+        self.opened: list[ours.CallOpened] = []
+        self._fields = fields
         self._encoder = Encoder()
         self._next_stream = 1
         self._pending: list[bytes] = []
 
     def call(self, message: bytes = bytes(60), *, ended: bool = True) -> int:
         stream_id, self._next_stream = self._next_stream, self._next_stream + 2
-        self._pending += requests_of([stream_id], encoder=self._encoder, ended=False)
+        self._pending += requests_of([stream_id], self._fields, encoder=self._encoder, ended=False)
         if message:
             flags = END_STREAM if ended else 0
             self.send(frame(DATA, prefixed(message), flags=flags, stream_id=stream_id))
@@ -221,8 +223,10 @@ class Caller:
         self._pending.clear()
         for start in range(0, len(data), _READ_BYTES):
             for event in self.connection.receive(data[start : start + _READ_BYTES], self.now):
-                if isinstance(event, ours.MessageArrived):
-                    self.connection.consumed(event.stream_id, event.message)
+                if isinstance(event, ours.MessagesArrived):
+                    self.connection.consumed(event.stream_id, event.messages)
+                elif isinstance(event, ours.CallOpened):
+                    self.opened.append(event)
         self.connection.control_bytes()
         self.now += seconds
 
@@ -378,3 +382,180 @@ def test_the_end_of_a_request_may_follow_its_answer() -> None:
         caller.send(frame(DATA, flags=END_STREAM, stream_id=stream_id))
 
     assert 0 == caller.connection.open_calls
+
+
+def test_messages_pay_for_nothing_before_they_are_used() -> None:
+    """However many there are in a frame, resets beside them cost what they always do."""
+    connection = connected()
+    encoder = Encoder()
+    stream_ids = itertools.count(1, 2)
+
+    def open_call(stream_id: int) -> bytes:
+        return requests_of([stream_id], encoder=encoder, ended=False)[0]
+
+    def paid_resets() -> Iterator[tuple[int, bytes]]:
+        for _ in range(20):
+            call = next(stream_ids)
+            yield 0, open_call(call) + frame(DATA, bytes(16_380), stream_id=call)
+            connection.finish(call, Status.UNIMPLEMENTED)
+            for stream_id in itertools.islice(stream_ids, 100):
+                yield 0, open_call(stream_id) + reset(stream_id)
+
+    goaway = _goaway_after_all(connection, paid_resets())
+
+    assert ErrorCodes.ENHANCE_YOUR_CALM == goaway.error_code
+
+
+def test_a_frame_of_messages_earns_little_however_many_they_are() -> None:
+    """3,276 empty messages that a method takes at once don't pay for resets, either."""
+    caller = Caller()
+
+    def paid_resets() -> None:
+        upload = caller.call(b"")
+        for _ in range(50):
+            caller.send(frame(DATA, bytes(16_380), stream_id=upload))
+            for _ in range(20):
+                caller.send(reset(caller.call(b"")))
+            caller.flush()
+
+    with pytest.raises(ConnectionFailedError):
+        paid_resets()
+
+
+def test_small_messages_may_wait_for_whoever_takes_them() -> None:
+    """A window full of empty messages, each in a frame of its own, is no flood."""
+    connection = connected()
+    connection.receive(_OPEN, 0.0)
+    message = frame(DATA, prefixed(b""), stream_id=1)
+    events = [e for _ in range(13_000) for e in connection.receive(message, 0.0)]
+
+    assert 13_000 == sum(isinstance(event, ours.MessagesArrived) for event in events)
+
+
+@pytest.mark.parametrize("calls_at_once", [1, 20, 100])
+def test_every_call_may_bring_as_much_metadata_as_is_advertised(calls_at_once: int) -> None:
+    """A token of 15 KB with each of a thousand calls, if the client waits for their answers."""
+    caller = Caller([*REQUEST, (b"authorization", b"0" * 15_000)])
+    for _ in range(1_000 // calls_at_once):
+        stream_ids = [caller.call() for _ in range(calls_at_once)]
+        caller.flush(0.001)
+        for stream_id in stream_ids:
+            caller.answer(stream_id)
+
+    assert 0 == caller.connection.open_calls
+
+
+_LARGE = [*REQUEST, *((b"key%d" % number, b"v" * 965) for number in range(70))]
+
+
+def _blocks(fields: Sequence[Field]) -> Iterator[bytes]:
+    """Yield calls whose header fields take several frames."""
+    encoder = Encoder()
+    for stream_id in itertools.count(1, 2):
+        block = encoder.encode(fields, huffman=False)
+        cuts = range(0, len(block), 16_384)
+        yield b"".join(
+            frame(
+                CONTINUATION if cut else HEADERS,
+                block[cut : cut + 16_384],
+                flags=END_HEADERS if cut == cuts[-1] else 0,
+                stream_id=stream_id,
+            )
+            for cut in cuts
+        )
+
+
+def test_too_much_metadata_ends_its_call_alone() -> None:
+    """70 KB are four times the limit: that call is refused, those beside it go on."""
+    connection = connected()
+    blocks = _blocks(_LARGE)
+    first = connection.receive(next(_blocks(REQUEST)), 0.0)
+    next(blocks)  # number 1
+    refused = connection.receive(next(blocks), 0.0)
+    answer = frames_in(connection.control_bytes())
+
+    assert [ours.CallOpened] == [type(event) for event in first]
+    assert [] == refused
+    assert {3} == {part.stream_id for part in answer}
+    assert 1 == connection.open_calls
+
+
+def test_too_much_metadata_again_and_again_is_a_flood() -> None:
+    """Refusing it is work; nor do answers pay for it."""
+    goaway = _goaway_after_all(connected(), ((1, block) for block in _blocks(_LARGE)))
+
+    assert ErrorCodes.ENHANCE_YOUR_CALM == goaway.error_code
+
+
+def test_windows_that_grow_a_little_by_settings_are_a_flood() -> None:
+    """One frame of 15 bytes makes a DATA frame for each of 250 calls, which don't pay for it."""
+    connection = connected(settings=b"\0\4\0\0\0\0")
+    connection.receive(window_update(0, 1 << 30), 0.0)
+    stream_ids = range(1, 500, 2)
+    for headers in requests_of(stream_ids):
+        connection.receive(headers, 0.0)
+
+    def opened_a_little() -> Iterator[tuple[int, bytes]]:
+        for number in range(1, 1_000):
+            yield 500, frame(SETTINGS, b"\0\4" + (number * 40).to_bytes(4, "big"))
+            for stream_id in stream_ids:
+                connection.account(stream_id, connection.window(stream_id))
+
+    goaway = _goaway_after_all(connection, opened_a_little())
+
+    assert ErrorCodes.ENHANCE_YOUR_CALM == goaway.error_code
+
+
+def test_windows_may_be_doubled_by_settings() -> None:
+    """A client that measures its line does so, with a hundred streams under way."""
+    connection = connected()
+    connection.receive(window_update(0, 1 << 30), 0.0)
+    stream_ids = range(1, 200, 2)
+    for headers in requests_of(stream_ids):
+        connection.receive(headers, 0.0)
+    for power in range(17, 24):
+        connection.receive(frame(SETTINGS, b"\0\4" + (1 << power).to_bytes(4, "big")), 0.1)
+        for stream_id in stream_ids:
+            connection.account(stream_id, connection.window(stream_id))
+
+    assert 100 == connection.open_calls
+
+
+def test_open_calls_hold_a_bounded_amount_of_metadata() -> None:
+    """Fields that HPACK repeats in a byte are memory here; ends make room again."""
+    fields = [*REQUEST, *((b"k%d" % (number % 50), b"xy") for number in range(400))]
+    caller = Caller(fields)
+    tracemalloc.start()
+    try:
+        calls = [caller.call(b"") for _ in range(256)]
+        caller.flush(2.0)
+        held_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    opened = caller.connection.open_calls
+    for stream_id in calls:
+        caller.connection.finish(stream_id, Status.OK)
+    caller.call(b"")
+    caller.flush()
+
+    assert 10 < opened < 100
+    assert held_bytes < 8 << 20
+    assert 1 == caller.connection.open_calls
+
+
+@pytest.mark.parametrize("size", [16_000, 20_000])
+def test_fields_that_are_decoded_for_nothing_cost_what_they_take(size: int) -> None:
+    """5 ms each: some dozens of such calls are let pass, be they reset or too large."""
+    connection = connected()
+    frames = _new_streams([*REQUEST, (b"key", b"0" * size)], then_reset=True)
+    calls = itertools.takewhile(lambda data: _is_let_pass(connection, data), frames)
+
+    assert 5 < sum(1 for _ in calls) < 50
+
+
+def _is_let_pass(connection: Connection, data: bytes) -> bool:
+    try:
+        connection.receive(data, 0.0)
+    except ConnectionFailedError:
+        return False
+    return True

@@ -46,6 +46,8 @@ from tests.memory_peer import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from streamer.codec.message_run import MessageRun
+
 _LIMITS = Limits(max_streams_per_connection=5, max_request_bytes=1_000)
 _KINDS = [*range(11), 0x20, 0xFF]
 _STATUSES = list(Status)
@@ -62,7 +64,7 @@ class Fuzzer:
         self._connection = Connection(_LIMITS, 0.0)
         self._now = 0.0
         self._next_stream = 1
-        self._untaken: list[tuple[int, bytes]] = []
+        self._untaken: list[tuple[int, MessageRun]] = []
         self._responded: set[int] = set()
         # Some peers are careful: they get further.
         self._mutation_rate = self._random.choice([0.0, 0.01, 0.02, 0.1, 0.5])
@@ -85,8 +87,8 @@ class Fuzzer:
                 self._check_last_words()
                 return str(failure)
             for event in events:
-                if isinstance(event, ours.MessageArrived):
-                    self._untaken.append((event.stream_id, event.message))
+                if isinstance(event, ours.MessagesArrived):
+                    self._untaken.append((event.stream_id, event.messages))
             for _ in range(self._random.randrange(4)):
                 self._random.choice(self._actions)(self._stream())
             self._read(self._connection.control_bytes())

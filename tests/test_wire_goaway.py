@@ -6,6 +6,7 @@ import pytest
 from h2.errors import ErrorCodes
 from hyperframe.frame import GoAwayFrame, PingFrame, RstStreamFrame
 
+from streamer.codec.message_run import MessageRun
 from streamer.engines.wire import events as ours
 from streamer.engines.wire.connection import DRAIN_PING, Connection
 from streamer.errors import Status
@@ -50,7 +51,7 @@ def test_calls_go_on_after_the_peers_goaway() -> None:
         ours.PeerLeaving(),
         ours.WindowOpened(0),
         ours.WindowOpened(3),
-        ours.MessageArrived(1, b"hi"),
+        ours.MessagesArrived(1, MessageRun.of([b"hi"])),
         ours.RequestEnded(1),
     ] == events
     assert before + 10 == connection.window(1)

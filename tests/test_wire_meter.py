@@ -8,17 +8,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.engines.wire.faults import CalmDownError, FrameTooLongError
-from streamer.engines.wire.limits import Patience
+from streamer.engines.wire.faults import CalmDownError, FrameSizeError, PeerFaultError
+from streamer.engines.wire.limits import Limits, Patience
 from streamer.engines.wire.meter import FrameMeter
-from tests.memory_peer import DATA, END_STREAM, HEADERS, PREFACE, frame
+from tests.memory_peer import (
+    ACK,
+    CONTINUATION,
+    DATA,
+    END_STREAM,
+    HEADERS,
+    PING,
+    PREFACE,
+    SETTINGS,
+    frame,
+    handshake,
+)
 
 frames = st.lists(
     st.builds(
         lambda kind, flags, stream_id, payload: frame(
             kind, payload, flags=flags, stream_id=stream_id
         ),
-        st.integers(0, 12),
+        st.integers(0, 12).filter(lambda kind: kind != SETTINGS),
         st.sampled_from([0, 1, 4, 5, 8]),
         st.integers(0, 5),
         st.binary(max_size=30),
@@ -39,9 +50,15 @@ class Costs(Patience):
         self.total += cost
 
 
-def cost_of(*pieces: bytes) -> float:
+_BEGIN = handshake()
+
+
+def cost_of(*pieces: bytes, limits: Limits = Limits()) -> float:  # noqa: B008
+    """Return what bytes cost that follow a handshake."""
     costs = Costs()
-    meter = FrameMeter(costs, lambda _: False)
+    meter = FrameMeter(limits, costs, lambda _: False)
+    meter.feed(_BEGIN, 0.0)
+    costs.total = 0.0
     for piece in pieces:
         meter.feed(piece, 0.0)
     return costs.total
@@ -49,18 +66,17 @@ def cost_of(*pieces: bytes) -> float:
 
 @given(frames, st.lists(st.integers(0, 800)))
 def test_costs_dont_depend_on_how_bytes_are_cut(parts: list[bytes], cuts: list[int]) -> None:
-    """Pieces cost what the whole costs, which is what its frames cost."""
-    data = PREFACE + b"".join(parts)
+    """Pieces cost what the whole costs."""
+    data = b"".join(parts)
     bounds = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-    alone = sum(cost_of(PREFACE + part) for part in parts)
+    pieces = [data[start:stop] for start, stop in pairwise(bounds)]
 
-    assert alone == pytest.approx(cost_of(data))
-    assert alone == pytest.approx(cost_of(*(data[start:stop] for start, stop in pairwise(bounds))))
+    assert cost_of(data) == pytest.approx(cost_of(*pieces))
 
 
 def test_a_frame_costs_when_its_header_is_complete() -> None:
     """Neither its first 8 bytes nor its payload cost anything."""
-    data = PREFACE + frame(HEADERS, bytes(100))
+    data = frame(HEADERS, bytes(100), stream_id=1)
 
     assert 0 == cost_of(data[:-101])
     assert 0 < cost_of(data[:-100]) == cost_of(data)
@@ -69,20 +85,58 @@ def test_a_frame_costs_when_its_header_is_complete() -> None:
 @pytest.mark.parametrize("kind", [*range(11), 255])
 def test_frames_without_use_cost(kind: int) -> None:
     """Nothing that a peer can repeat without end is free."""
-    assert 0 < cost_of(PREFACE + frame(kind))
+    assert 0 < cost_of(frame(kind))
 
 
 @given(st.integers(0, 255), st.integers(0, 16_384))
 def test_the_longest_frame_is_taken(kind: int, size: int) -> None:
     """16,384 bytes are permitted for every kind of frame."""
-    cost_of(PREFACE + frame(kind, size=size))
+    cost_of(frame(kind, size=size))
 
 
 @given(st.integers(0, 255), st.integers(16_385, 2**24 - 1))
 def test_a_longer_frame_is_refused_by_its_header(kind: int, size: int) -> None:
     """Also if bytes of other frames came before it in the same piece."""
-    with pytest.raises(FrameTooLongError):
-        cost_of(PREFACE + frame(DATA, b"x", flags=END_STREAM) + frame(kind, size=size))
+    with pytest.raises(FrameSizeError):
+        cost_of(frame(DATA, b"x", flags=END_STREAM) + frame(kind, size=size))
+
+
+@pytest.mark.parametrize(
+    "first",
+    [frame(PING, bytes(8)), frame(HEADERS, stream_id=1), frame(SETTINGS, flags=ACK)],
+    ids=["PING", "HEADERS", "an answer to SETTINGS"],
+)
+def test_the_first_frame_is_settings(first: bytes) -> None:
+    """Whatever else it is, is a fault (RFC 9113 section 3.4)."""
+    meter = FrameMeter(Limits(), Patience(0.0), lambda _: False)
+    with pytest.raises(PeerFaultError, match="first frame"):
+        meter.feed(PREFACE + first, 0.0)
+
+
+def test_an_answer_to_settings_has_no_payload() -> None:
+    """FRAME_SIZE_ERROR (RFC 9113 section 6.5)."""
+    with pytest.raises(FrameSizeError):
+        cost_of(frame(SETTINGS, bytes(6), flags=ACK))
+
+
+def test_headers_that_open_no_call_cost_by_their_length() -> None:
+    """What belongs to a call already, or to one that is over, is nothing gRPC has a use for."""
+    call = frame(HEADERS, bytes(10_000), stream_id=3)
+    extra = [
+        cost_of(call, frame(HEADERS, bytes(10_000), stream_id=i)) - cost_of(call) for i in (1, 3)
+    ]
+
+    assert min(extra) > 100 * cost_of(call)
+
+
+def test_continuations_are_cheap_up_to_the_size_that_is_advertised() -> None:
+    """A server that takes 64 KiB of fields takes them in four frames."""
+    block = frame(HEADERS, stream_id=1) + frame(CONTINUATION, bytes(16_384), stream_id=1) * 3
+    roomy = Limits(max_header_list_bytes=64 << 10)
+    more = frame(CONTINUATION, stream_id=1)
+
+    assert cost_of(block, limits=roomy) < 10 < cost_of(block)
+    assert cost_of(block + more, limits=roomy) > 100
 
 
 def test_patience_ends_when_more_is_spent_than_there_is() -> None:

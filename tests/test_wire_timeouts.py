@@ -65,9 +65,8 @@ def _health(port: int) -> float:
         PREFACE[:-1],
         PREFACE,
         PREFACE + SettingsFrame().serialize()[:5],
-        PREFACE + PingFrame(0, b"12345678").serialize(),
     ],
-    ids=["nothing", "a byte", "half a preface", "no SETTINGS", "half of SETTINGS", "another frame"],
+    ids=["nothing", "a byte", "half a preface", "no SETTINGS", "half of SETTINGS"],
 )
 def test_peer_that_does_not_finish_its_handshake_is_hung_up_on(
     service: EndlessService, sent: bytes
@@ -409,3 +408,58 @@ def test_streams_beyond_the_servers_limit_are_refused_until_there_is_room(
             return second.until(lambda: second.received(again) > 0, 1)
 
         assert eventually(has_room)
+
+
+def test_calls_without_a_request_take_no_stream_from_others(service: EndlessService) -> None:
+    """Streams count when they begin: headers alone are no reason to refuse anybody."""
+    with (
+        serving(service, max_streams=3) as server,
+        Peer(server.port) as silent,
+        Peer(server.port) as other,
+    ):
+        silent.send(*(silent.headers(STREAM) for _ in range(50)))
+        silent.unary(HEALTH)
+        calls = [other.call(STREAM) for _ in range(3)]
+
+        assert other.until(lambda: all(map(other.received, calls)))
+        refused = other.call(STREAM)
+        assert other.until_ended(refused)
+        assert "8" == other.trailers[refused]["grpc-status"]
+
+
+def test_a_byte_for_one_call_is_no_sign_of_life_of_the_others(service: EndlessService) -> None:
+    """Calls that share a connection's window wait each for itself."""
+    with (
+        serving(service, stall_seconds=0.6) as server,
+        Peer(server.port, settings={4: MAX_WINDOW}) as peer,
+    ):
+        peer.opens_windows = False
+        calls = [peer.call(STREAM) for _ in range(20)]
+        assert peer.until(lambda: sum(map(peer.received, calls)) == WINDOW)
+
+        def trickled() -> bool:
+            peer.open_window(1, 0)
+            peer.until(lambda: False, 0.2)
+            return len(peer.trailers) >= 15
+
+        assert eventually(trickled, 5)
+        assert {_CANCELLED} == {each["grpc-status"] for each in peer.trailers.values()}
+
+
+def test_calls_that_wait_for_a_thread_are_bounded(service: EndlessService) -> None:
+    """Idle streams that hold every thread don't let the others pile up, cancelled or not."""
+    with (
+        serving(service, max_workers=2, max_waiting_calls=10) as server,
+        Peer(server.port) as peer,
+    ):
+        peer.send(*(peer.headers(REFLECTION) for _ in range(2)))
+        waiting = [peer.headers(REFLECTION, "END_STREAM") for _ in range(10)]
+        peer.send(*waiting, *(RstStreamFrame(head.stream_id, 8) for head in waiting))
+        peer.unary(HEALTH)
+        late = peer.headers(REFLECTION)
+        peer.send(late)
+
+        assert peer.until_ended(late.stream_id)
+        assert "8" == peer.trailers[late.stream_id]["grpc-status"]
+        call = peer.call(STREAM)
+        assert peer.until_received(call, 1)

@@ -33,7 +33,9 @@ from tests.memory_peer import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+    from streamer.codec.message_run import MessageRun
 
 _WINDOW = 65_535
 _MAX_WINDOW = 2**31 - 1
@@ -231,6 +233,10 @@ def test_more_data_than_was_permitted_ends_the_connection() -> None:
     assert ErrorCodes.FLOW_CONTROL_ERROR == goaway_after(connection, too_much).error_code
 
 
+def _runs(events: Iterable[ours.Event]) -> list[MessageRun]:
+    return [event.messages for event in events if isinstance(event, ours.MessagesArrived)]
+
+
 def _send_until_shut(peer: MemoryPeer, stream_id: int, message: bytes) -> list[bytes]:
     """Send messages until the windows are shut; return those that arrived."""
     arrived: list[bytes] = []
@@ -239,7 +245,7 @@ def _send_until_shut(peer: MemoryPeer, stream_id: int, message: bytes) -> list[b
         while data and (window := peer.client.local_flow_control_window(stream_id)):
             peer.client.send_data(stream_id, data[:window])
             data = data[window:]
-            arrived += [e.message for e in peer.exchange() if isinstance(e, ours.MessageArrived)]
+            arrived += [m for run in _runs(peer.exchange()) for m in run]
         if data:
             return arrived
     return arrived
@@ -280,21 +286,21 @@ def test_windows_come_back_as_messages_are_consumed(size: int) -> None:
     stream_id = peer.call(ended=False)
     peer.exchange()
     data = prefixed(bytes(size)) * (1_000_000 // size)
-    waiting: list[bytes] = []
+    waiting: list[MessageRun] = []
     arrived = 0
     while data:
         window = min(peer.client.local_flow_control_window(stream_id), 16_384)
         peer.client.send_data(stream_id, data[:window])
         data = data[window:]
-        waiting += [e.message for e in peer.exchange() if isinstance(e, ours.MessageArrived)]
+        waiting += _runs(peer.exchange())
         if not peer.client.local_flow_control_window(stream_id):
             assert waiting
-            arrived += len(waiting)
+            arrived += sum(map(len, waiting))
             while waiting:
                 peer.server.consumed(stream_id, waiting.pop())
             peer.exchange()
 
-    assert 1_000_000 // size == arrived + len(waiting)
+    assert 1_000_000 // size == arrived + sum(map(len, waiting))
 
 
 ENDS: dict[str, Callable[[MemoryPeer, int], None]] = {
@@ -341,9 +347,8 @@ def test_padding_gives_its_window_back() -> None:
     stream_id = peer.call(ended=False)
     for _ in range(2_000):
         peer.client.send_data(stream_id, prefixed(b"message"), pad_length=255)
-        for event in peer.exchange():
-            if isinstance(event, ours.MessageArrived):
-                peer.server.consumed(stream_id, event.message)
+        for run in _runs(peer.exchange()):
+            peer.server.consumed(stream_id, run)
         peer.now += 0.01
 
     assert peer.client.local_flow_control_window(stream_id) >= 1_000
@@ -383,4 +388,4 @@ def test_a_message_larger_than_the_window_arrives() -> None:
         data = data[size:]
         events += peer.exchange()
 
-    assert [1 << 20] == [len(e.message) for e in events if isinstance(e, ours.MessageArrived)]
+    assert [1 << 20] == [len(message) for run in _runs(events) for message in run]

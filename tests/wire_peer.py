@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
     from proto import embedding_stream_pb2 as pb
+    from streamer.engines.tls import Certificates
     from streamer.service import EmbeddingService
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -301,7 +302,12 @@ def anonymous_bytes() -> int:
 
 @contextlib.contextmanager
 def serving(
-    service: Any, *, max_workers: int = 4, gathers: bool = True, **limits: Any
+    service: Any,
+    *,
+    max_workers: int = 4,
+    gathers: bool = True,
+    certificates: Certificates | None = None,
+    **limits: Any,
 ) -> Iterator[WireEngine]:
     """Run a wire engine with these limits that looks at its clocks often."""
     with mock.patch("streamer.engines.wire.server._CHECK_SECONDS", 0.05):
@@ -312,6 +318,7 @@ def serving(
             max_workers=max_workers,
             limits=Limits(**limits),
             gathers=gathers,
+            certificates=certificates,
         )
         try:
             yield engine

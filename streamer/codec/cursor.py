@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from streamer.codec.wire_format import MAX_LENGTH_BYTES, MAX_VARINT_BYTES, WireType, binary_column
+from streamer.codec.wire_format import (
+    MAX_LENGTH_BYTES,
+    MAX_VARINT_BYTES,
+    WireType,
+    binary_column,
+    int64_column,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -95,9 +101,9 @@ def gather(data: bytes, spans: Spans) -> pa.Array:
     """
     rows = len(spans.starts)
     if rows == 0:
-        return pa.array([], pa.binary())
+        return binary_column(pa.py_buffer(b""), np.zeros(1, np.int32))
     offsets = np.empty(2 * rows, np.int32)
     offsets[0::2] = spans.starts
     offsets[1::2] = spans.ends
     column = binary_column(pa.py_buffer(data), offsets)
-    return column.take(pa.array(np.arange(0, 2 * rows, 2)))
+    return column.take(int64_column(np.arange(0, 2 * rows, 2)))

@@ -162,33 +162,62 @@ class ChunkDecoder:
         return self._rows.decode_messages(row.SerializeToString() for row in rows)
 
     def _row_spans(self, data: bytes) -> Spans | None:
-        """Return where the row messages lie in `data`, None if anything else is in it.
+        """Return where the row messages lie in `data`, None if anything else is in it."""
+        if len(self._header) == 1:
+            spans = _spans_of_two_byte_lengths(data, self._header[0])
+            if spans is not None:
+                return spans
+        return _spans(data, self._header)
 
-        A loop over rows, which no column operation can replace: where a row begins is
-        known only from the length of the one before it. It looks at headers alone and
-        takes 0.4 us a row.
-        """
-        header, skip = self._header, len(self._header)
-        starts = []
-        ends = []
-        position, end = 0, len(data)
+
+def _spans_of_two_byte_lengths(data: bytes, header: int) -> Spans | None:
+    """Return where rows of 128 to 16,383 bytes lie, None if there is any other.
+
+    A loop over rows, which no column operation can replace: where a row begins is known
+    only from the length of the one before it. So it does as little as can be, 0.1 us a
+    row, and what it has taken for granted is checked afterwards for all rows at once.
+    """
+    begins: list[int] = []
+    add = begins.append
+    position, end = 0, len(data)
+    try:
         while position < end:
-            if not data.startswith(header, position):
-                return None
-            position += skip
-            length = shift = 0
-            more = True
-            while more:
-                if position >= end or shift >= 7 * MAX_LENGTH_BYTES:
-                    return None
-                byte = data[position]
-                position += 1
-                length |= (byte & 0x7F) << shift
-                shift += 7
-                more = byte >= 0x80
-            starts.append(position)
-            position += length
-            ends.append(position)
-        if position != end:
+            add(position)
+            position += (data[position + 1] & 0x7F | data[position + 2] << 7) + 3
+    except IndexError:
+        return None
+    if position != end:
+        return None
+    starts = np.array(begins, np.int64)
+    chars = np.frombuffer(data, np.uint8)
+    is_row = (chars[starts] == header) & (chars[starts + 1] >= 0x80) & (chars[starts + 2] < 0x80)
+    if not is_row.all():
+        return None
+    return Spans(starts + 3, np.append(starts[1:], end))
+
+
+def _spans(data: bytes, header: bytes) -> Spans | None:
+    """Return where rows of any length lie, None if anything else is in `data`."""
+    starts = []
+    ends = []
+    position, end = 0, len(data)
+    while position < end:
+        if not data.startswith(header, position):
             return None
-        return Spans(np.array(starts, np.int64), np.array(ends, np.int64))
+        position += len(header)
+        length = shift = 0
+        more = True
+        while more:
+            if position >= end or shift >= 7 * MAX_LENGTH_BYTES:
+                return None
+            byte = data[position]
+            position += 1
+            length |= (byte & 0x7F) << shift
+            shift += 7
+            more = byte >= 0x80
+        starts.append(position)
+        position += length
+        ends.append(position)
+    if position != end:
+        return None
+    return Spans(np.array(starts, np.int64), np.array(ends, np.int64))

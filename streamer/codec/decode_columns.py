@@ -10,7 +10,7 @@ from google.protobuf.descriptor import FieldDescriptor
 
 from convert.id_text import IdKind, parse_ids
 from streamer.codec.fields import FieldPair, is_dictionary, is_fixed_size_list
-from streamer.codec.wire_format import offsets_of
+from streamer.codec.wire_format import fixed_column, offsets_of
 from streamer.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -47,7 +47,12 @@ def number_column(
         values = _FROM_UNSIGNED[pair.field.type](found.view(np.uint64))
     else:
         values = found.view(pair.arrow_type.to_pandas_dtype()).reshape(len(found))
-    return pa.array(values, pair.arrow_type, mask=absent)
+    if absent is not None:
+        return pa.array(values, pair.arrow_type, mask=absent)
+    if values.dtype == np.bool_:  # a bit each
+        bits = pa.py_buffer(np.packbits(values.view(np.uint8), bitorder="little"))
+        return pa.Array.from_buffers(pair.arrow_type, len(values), [None, bits])
+    return fixed_column(pair.arrow_type, values)
 
 
 def with_nulls(values: pa.Array, absent: NDArray[np.bool_]) -> pa.Array:
@@ -85,20 +90,24 @@ def _first_not_utf8(values: pa.Array) -> int:
     return next(row for row, value in enumerate(values.to_pylist()) if not is_text(value))
 
 
+def parse_id_column(text: pa.Array, kind: IdKind) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Parse a binary or string column into ids, uint8 (n, 16), and a mask of those of `kind`."""
+    ids = np.zeros((len(text), 16), np.uint8)
+    canonical = np.diff(np.frombuffer(text.buffers()[1], np.int32, len(text) + 1)) == kind.chars
+    if canonical.any():
+        fitting = text if canonical.all() else text.filter(pa.array(canonical))
+        chars = np.frombuffer(fitting.buffers()[2], np.uint8)
+        chars = chars[: int(canonical.sum()) * kind.chars].reshape(-1, kind.chars)
+        ids[canonical], parsed = parse_ids(kind, chars)
+        canonical[canonical] = parsed
+    return ids, canonical
+
+
 def id_column(
     pair: FieldPair, text: pa.Array, kind: IdKind, absent: NDArray[np.bool_] | None
 ) -> pa.Array:
-    lengths = np.diff(np.frombuffer(text.buffers()[1], np.int32, len(text) + 1))
-    wrong = lengths != kind.chars
-    if absent is not None:
-        wrong &= ~absent
-    ids = np.zeros((len(text), 16), np.uint8)
-    if len(text) and not wrong.all():
-        fits = lengths == kind.chars
-        chars = np.frombuffer(text.filter(pa.array(fits)).buffers()[2], np.uint8)
-        chars = chars[: int(fits.sum()) * kind.chars].reshape(-1, kind.chars)
-        ids[fits], canonical = parse_ids(kind, chars)
-        wrong[np.flatnonzero(fits)[~canonical]] = True
+    ids, canonical = parse_id_column(text, kind)
+    wrong = ~canonical if absent is None else ~canonical & ~absent
     if wrong.any():
         row = int(wrong.argmax())
         message = f"{pair.field.full_name}: row {row} is not the text of a {kind}"
@@ -131,4 +140,6 @@ def list_column(pair: FieldPair, values: pa.Array) -> pa.Array:
     )
     if is_fixed_size_list(arrow_type):
         return pa.FixedSizeListArray.from_arrays(floats, type=arrow_type)
-    return pa.ListArray.from_arrays(pa.array(offsets_of(counts)), floats, type=arrow_type)
+    return pa.ListArray.from_arrays(
+        fixed_column(pa.int32(), offsets_of(counts)), floats, type=arrow_type
+    )

@@ -104,14 +104,19 @@ def binary_column(data: pa.Buffer, offsets: NDArray[np.int32]) -> pa.Array:
     return pa.Array.from_buffers(pa.binary(), len(offsets) - 1, [None, pa.py_buffer(offsets), data])
 
 
-def int64_column(values: NDArray[np.int64]) -> pa.Array:
-    """View `values`, int64 (n,), as an Arrow column.
+def fixed_column(arrow_type: pa.DataType, values: NDArray[np.generic]) -> pa.Array:
+    """View `values`, (n,), as a column of the Arrow type that has the same bytes.
 
     pa.array() would import pandas, where it is installed, to ask whether it is a Series:
-    half a second and 30 MB of a server that has no other use for it.
+    half a second and 30 MB of a program that has no other use for it.
     """
     buffer = pa.py_buffer(np.ascontiguousarray(values))
-    return pa.Array.from_buffers(pa.int64(), len(values), [None, buffer])
+    return pa.Array.from_buffers(arrow_type, len(values), [None, buffer])
+
+
+def int64_column(values: NDArray[np.int64]) -> pa.Array:
+    """View `values`, int64 (n,), as an Arrow column."""
+    return fixed_column(pa.int64(), values)
 
 
 def fixed_width_column(data: pa.Buffer, rows: int, width: int) -> pa.Array:

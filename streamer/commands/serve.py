@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import logging
-import signal
-import threading
 from typing import TYPE_CHECKING
 
-import click
 import psutil
 
 from streamer.chunking import calculate_optimal_chunk_size
-from streamer.config import Engine
+from streamer.commands.running import limits_of, run_engine
 from streamer.dataset import Dataset
-from streamer.engines.grpcio import GrpcioEngine
-from streamer.engines.tls import Certificates
-from streamer.engines.wire.engine import WireEngine
-from streamer.engines.wire.limits import Limits
 from streamer.errors import DatasetNotFoundError
 from streamer.service import EmbeddingService
 
@@ -24,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from streamer.config import Settings
-    from streamer.engines.hosting import RunningEngine
 
 _log = logging.getLogger(__name__)
 
@@ -52,52 +44,12 @@ def serve(settings: Settings) -> None:
         chunk_rows=_chunk_rows(settings),
         max_message_bytes=settings.max_message_size,
     )
-    server = _start(service, settings)
-    stopping = threading.Event()
-
-    def stop(number: int, _frame: object) -> None:
-        _log.info("%s: draining", signal.Signals(number).name)
-        for again in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(again, signal.SIG_DFL)
-        stopping.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
-    click.echo(f"listening on {server.address}")
-    stopping.wait()
-    server.stop(settings.shutdown_grace_seconds)
-    _log.info("stopped")
-
-
-def _start(service: EmbeddingService, settings: Settings) -> RunningEngine:
-    certificates = None
-    if settings.tls_cert is not None and settings.tls_key is not None:
-        certificates = Certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
-    if settings.engine is Engine.GRPCIO:
-        return GrpcioEngine(
-            service,
-            host=settings.grpc_host,
-            port=settings.grpc_port,
-            max_workers=settings.max_workers,
-            max_message_bytes=settings.max_message_size,
-            certificates=certificates,
-        )
-    return WireEngine(
+    run_engine(
         service,
+        settings,
         host=settings.grpc_host,
         port=settings.grpc_port,
-        max_workers=settings.max_workers,
-        limits=Limits(
-            max_connections=settings.max_connections,
-            max_streams_per_connection=settings.max_streams_per_connection,
-            max_streams=settings.max_streams,
-            max_header_list_bytes=settings.max_header_list_size,
-            max_request_bytes=settings.max_request_size,
-            handshake_seconds=settings.handshake_timeout_seconds,
-            idle_seconds=settings.idle_timeout_seconds,
-            stall_seconds=settings.stall_timeout_seconds,
-        ),
-        certificates=certificates,
+        limits=limits_of(settings),
     )
 
 

@@ -1,4 +1,4 @@
-"""The C-core engine: serves the service with grpcio's own server.
+"""The C-core engine: serves a service with grpcio's own server.
 
 Each stream holds one thread of the pool while it lasts, from its headers on: so do
 clients that send headers and no request. grpcio takes the next message
@@ -11,17 +11,17 @@ from __future__ import annotations
 import contextlib
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 
+from streamer.codec.message_run import MessageRun
 from streamer.engines.hosting import (
-    SERVICE,
     AddressError,
     add_standard_services,
     format_address,
+    hosted,
     listening_sockets,
-    methods_of,
 )
 from streamer.engines.keepalive import Keepalive
 from streamer.errors import StreamerError, answer_for
@@ -34,12 +34,18 @@ if TYPE_CHECKING:
     from streamer.codec.frames import JoinedFrames
     from streamer.engines.tls import Certificates
     from streamer.service import EmbeddingService
+    from streamer.upload_service import UploadService
+
+    Handlers = dict[str, grpc.RpcMethodHandler[Any, Any]]
 
 _log = logging.getLogger(__name__)
 
 # Health checks and reflection have threads of their own: they must answer while every
 # worker streams.
 _OTHER_WORKERS = 2
+# Messages of an upload that are handed over together.
+_RUN_MESSAGES = 64
+_RUN_BYTES = 1 << 20
 
 
 def _options(keepalive: Keepalive) -> list[tuple[str, int]]:
@@ -59,7 +65,7 @@ class GrpcioEngine:
 
     def __init__(
         self,
-        service: EmbeddingService,
+        service: EmbeddingService | UploadService,
         *,
         host: str,
         port: int,
@@ -81,7 +87,7 @@ class GrpcioEngine:
             ],
         )
         self._server.add_generic_rpc_handlers((_handlers(service, self._stream_pool),))
-        self._health = add_standard_services(self._server)
+        self._health = add_standard_services(self._server, hosted(service).name)
         self.port = _bind(self._server, host, port, certificates)
         self.address = format_address(host, self.port)
         self._server.start()
@@ -108,41 +114,84 @@ def _bind(server: grpc.Server, host: str, port: int, certificates: Certificates 
         raise AddressError(message) from None
 
 
-def _handlers(service: EmbeddingService, pool: ThreadPoolExecutor) -> grpc.GenericRpcHandler:
-    return grpc.method_handlers_generic_handler(
-        SERVICE,
-        {
-            name: grpc.unary_stream_rpc_method_handler(_behaviour(method, pool))
-            for name, method in methods_of(service).items()
-        },
-    )
+def _handlers(
+    service: EmbeddingService | UploadService, pool: ThreadPoolExecutor
+) -> grpc.GenericRpcHandler:
+    methods = hosted(service)
+    streams: Handlers = {
+        name: grpc.unary_stream_rpc_method_handler(_stream(method, pool))
+        for name, method in methods.streams.items()
+    }
+    uploads: Handlers = {
+        name: grpc.stream_unary_rpc_method_handler(_upload(method, pool))
+        for name, method in methods.uploads.items()
+    }
+    return grpc.method_handlers_generic_handler(methods.name, streams | uploads)
 
 
-def _behaviour(
+def _stream(
     method: Callable[[pb.RequestParams, Caller], Answer], pool: ThreadPoolExecutor
 ) -> Callable[[bytes, grpc.ServicerContext], Iterator[bytes]]:
     def respond(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
-        caller = Caller(
-            peer=context.peer(),
-            metadata={
-                key: value for key, value in context.invocation_metadata() if isinstance(value, str)
-            },
-            seconds_left=context.time_remaining,
-        )
-        try:
+        caller = _caller(context)
+        with _failures_as_statuses(caller, context):
             answer = method(parse_request(request), caller)
             context.send_initial_metadata(answer.headers)
             with contextlib.closing(answer.frames) as blocks:
                 for block in blocks:
                     yield from cast("JoinedFrames", block).messages()
                     del block  # before the next one is made
-        except Exception as error:  # the one place where errors become statuses
-            status, text = answer_for(error)
-            if isinstance(error, StreamerError):
-                _log.warning("call from %s refused: %s: %s", caller.peer, status.name, text)
-            else:
-                _log.exception("call from %s failed", caller.peer)
-            context.abort(grpc.StatusCode[status.name], text)
 
     respond.experimental_thread_pool = pool  # type: ignore[attr-defined]
     return respond
+
+
+def _upload(
+    method: Callable[[Iterator[MessageRun], Caller], pb.UploadResult], pool: ThreadPoolExecutor
+) -> Callable[[Iterator[bytes], grpc.ServicerContext], bytes]:
+    def receive(requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+        caller = _caller(context)
+        with _failures_as_statuses(caller, context):
+            return method(_runs(requests), caller).SerializeToString()
+        raise AssertionError  # a failure has left through `abort`
+
+    receive.experimental_thread_pool = pool  # type: ignore[attr-defined]
+    return receive
+
+
+def _runs(messages: Iterator[bytes]) -> Iterator[MessageRun]:
+    """Put single messages together, as the wire engine gets them."""
+    run: list[bytes] = []
+    size = 0
+    for message in messages:
+        run.append(message)
+        size += len(message)
+        if len(run) >= _RUN_MESSAGES or size >= _RUN_BYTES:
+            yield MessageRun.of(run)
+            run, size = [], 0
+    if run:
+        yield MessageRun.of(run)
+
+
+def _caller(context: grpc.ServicerContext) -> Caller:
+    metadata = {
+        key: value for key, value in context.invocation_metadata() if isinstance(value, str)
+    }
+    return Caller(context.peer(), metadata, context.time_remaining)
+
+
+@contextlib.contextmanager
+def _failures_as_statuses(caller: Caller, context: grpc.ServicerContext) -> Iterator[None]:
+    """Turn what a service raises into what the peer is told; the one place that does."""
+    try:
+        yield
+    except grpc.RpcError:  # what iterating over requests raises when the call is over
+        _log.info("call from %s: cancelled or gone", caller.peer)
+        raise
+    except Exception as error:
+        status, text = answer_for(error)
+        if isinstance(error, StreamerError):
+            _log.warning("call from %s refused: %s: %s", caller.peer, status.name, text)
+        else:
+            _log.exception("call from %s failed", caller.peer)
+        context.abort(grpc.StatusCode[status.name], text)

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import errno
 import socket
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from proto import embedding_stream_pb2 as pb
 from streamer.errors import StreamerError
+from streamer.upload_service import UploadService
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
 
+    from streamer.codec.message_run import MessageRun
     from streamer.service import Answer, Caller, EmbeddingService
 
-SERVICE = pb.DESCRIPTOR.services_by_name["EmbeddingStreamService"].full_name
 
+_STREAMS, _UPLOADS = (
+    pb.DESCRIPTOR.services_by_name[name].full_name
+    for name in ("EmbeddingStreamService", "EmbeddingUploadService")
+)
 _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
@@ -36,27 +41,39 @@ class RunningEngine(Protocol):
         """Accept no more calls, wait for those under way, end those that take longer."""
 
 
-def methods_of(
-    service: EmbeddingService,
-) -> dict[str, Callable[[pb.RequestParams, Caller], Answer]]:
-    """Return the methods of EmbeddingStreamService by name."""
-    return {
+class Hosted(NamedTuple):
+    """A service as engines host it: its full name, and its methods by name.
+
+    `streams` take one request and answer with blocks; `uploads` take blocks of messages
+    and answer with one.
+    """
+
+    name: str
+    streams: Mapping[str, Callable[[pb.RequestParams, Caller], Answer]]
+    uploads: Mapping[str, Callable[[Iterator[MessageRun], Caller], pb.UploadResult]]
+
+
+def hosted(service: EmbeddingService | UploadService) -> Hosted:
+    if isinstance(service, UploadService):
+        return Hosted(_UPLOADS, {}, {"UploadEmbeddings": service.upload_embeddings})
+    streams = {
         "GetEmbeddings": service.get_embeddings,
         "StreamEmbedding": service.stream_embedding,
     }
+    return Hosted(_STREAMS, streams, {})
 
 
-def add_standard_services(server: Any) -> health.HealthServicer:  # noqa: ANN401
+def add_standard_services(server: Any, name: str) -> health.HealthServicer:  # noqa: ANN401
     """Add health and reflection to whatever generated functions can add servicers to.
 
-    Every service is SERVING until the servicer says otherwise.
+    The service `name`, as all others, is SERVING until the servicer says otherwise.
     """
     servicer = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    names = (name, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
-    for name in ("", SERVICE):
-        servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+    for each in ("", name):
+        servicer.set(each, health_pb2.HealthCheckResponse.SERVING)
     return servicer
 
 

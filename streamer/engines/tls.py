@@ -27,6 +27,10 @@ class TlsError(StreamerError):
     exit_code = 2
 
 
+class _UnreadableError(TlsError):
+    """A file can't be read now, whatever it holds."""
+
+
 class _Loaded(NamedTuple):
     """What the files held when they were in the state `identity`."""
 
@@ -70,8 +74,11 @@ class Certificates:
                 if identity not in (self._loaded.identity, self._rejected):
                     self._rejected = identity
                     self._loaded = self._load()
+                    self._complaint = ""
                     _log.info("certificates read again")
             except TlsError as error:
+                if isinstance(error, _UnreadableError):  # the next look may find them readable
+                    self._rejected = None
                 if str(error) != self._complaint:  # not once more for every connection
                     _log.warning("the certificates in use stay: %s", error)
                 self._complaint = str(error)
@@ -98,9 +105,12 @@ class Certificates:
             context.load_cert_chain(
                 self._files["TLS_CERT"], self._files["TLS_KEY"], password=_no_password
             )
-        except (OSError, ValueError) as error:
+        except (ssl.SSLError, ValueError) as error:
             message = f"TLS_CERT and TLS_KEY are no certificate and its key in PEM: {error}"
             raise TlsError(message) from None
+        except OSError as error:
+            message = f"TLS_CERT and TLS_KEY: {error.strerror or error}"
+            raise _UnreadableError(message) from None
         client_ca = contents.get("TLS_CLIENT_CA")
         if client_ca is not None:
             context.verify_mode = ssl.CERT_REQUIRED
@@ -126,5 +136,5 @@ def _content(variable: str, path: Path) -> bytes:
         raise _unreadable(variable, path, error) from None
 
 
-def _unreadable(variable: str, path: Path, error: OSError) -> TlsError:
-    return TlsError(f"{variable} {path}: {error.strerror or error}")
+def _unreadable(variable: str, path: Path, error: OSError) -> _UnreadableError:
+    return _UnreadableError(f"{variable} {path}: {error.strerror or error}")

@@ -1,26 +1,34 @@
 """One call: from its request, through a method's blocks, to its trailers.
 
-Lives on the event loop; only `_advance` and what it calls runs in a pool's thread. A call
-holds one block, the one that is being sent, and has the next one made when the last bytes
-of it are on their way.
+    WAITING ──request──▶ MAKING ──block──▶ SENDING ──sent──▶ MAKING ... ──▶ OVER
+    a method that pushes:  MAKING ──▶ IDLE ──pushed──▶ SENDING ──sent──▶ IDLE
+
+OVER comes from every state: a call is answered, or it is reset, refused or too late. Lives
+on the event loop; only `_advance` and what it calls runs in a pool's thread, and only while
+MAKING. A call holds one block, the one that is being sent, and has the next one made when
+the last bytes of it are on their way.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import deque
+from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from streamer.engines.wire.context import CallFailedError, Context, Requests
+from streamer.engines.wire.handlers import Pool
 from streamer.errors import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Mapping
     from concurrent.futures import Executor
 
     from streamer.codec.frames import Frames
+    from streamer.codec.message_run import MessageRun
     from streamer.engines.wire.handlers import Handler
-    from streamer.engines.wire.interfaces import Block, Metadata, Owner
+    from streamer.engines.wire.interfaces import Block, Owner
+    from streamer.engines.wire.metadata import Metadata
     from streamer.engines.wire.request import RequestHead
 
     # What a method's thread hands over: a block, None at the end, or why there is no more.
@@ -29,70 +37,95 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
+class _State(Enum):
+    WAITING = auto()  # for its one request message
+    MAKING = auto()  # a thread of the method's is at work, or about to be
+    SENDING = auto()  # there is a block
+    IDLE = auto()  # the method has returned, and will push
+    OVER = auto()
+
+
 class Call:
-    """A call that a handler answers. `block` is what is being sent, from `position` on."""
+    """A call that a handler answers. `block` is what is being sent, from `position` on.
+
+    `waits_for_window_since`: the time when it could first have sent, had there been a window.
+    """
 
     def __init__(
-        self, stream_id: int, head: RequestHead, handler: Handler, pool: Executor, owner: Owner
+        self,
+        stream_id: int,
+        head: RequestHead,
+        handler: Handler,
+        pools: Mapping[Pool, Executor],
+        owner: Owner,
     ) -> None:
         self.stream_id = stream_id
+        self.handler = handler
         self.block: Block | None = None
         self.position = 0
         self.waits_for_window_since: float | None = None
-        self.waits_for_request_since: float | None = None if handler.takes_stream else owner.now()
-        self.handler = handler
-        self._pool = pool
+        self._pool = pools[handler.pool]
+        self._callback_pool = pools[Pool.CALLBACKS]
         self._owner = owner
-        self._deadline = None if head.timeout is None else owner.now() + head.timeout
-        self._requests = Requests(lambda message: owner.run_soon(owner.consumed, self, message))
+        self._began = owner.now()
+        self._deadline = None if head.timeout is None else self._began + head.timeout
+        self._requests = Requests(lambda run: owner.run_soon(owner.consumed, self, run))
         self.context = Context(head, owner.peer, self._requests, self, self._seconds_left)
-        self._frames: Generator[Frames, None, None] | None = None
-        self._is_advancing = False
-        self._is_over = False
-        self._has_ended = False  # its last block is there
+        self._state = _State.WAITING
+        self._generator: Generator[Frames, None, None] | None = None  # None: at its end, too
         self._pushed: deque[Block | None] = deque()
-        if handler.takes_stream:
-            self._start()
 
     @property
-    def takes_more(self) -> bool:
-        """Whether another request message may come."""
-        return self.handler.takes_stream or self.waits_for_request_since is not None
+    def waits_for_request_since(self) -> float | None:
+        """Since when its request message is missing; None if nothing is."""
+        return self._began if self._state is _State.WAITING else None
 
-    def receive(self, message: bytes) -> None:
-        self._requests.put(message)
-        if not self.handler.takes_stream:  # it is the only one: nothing to wait for
-            self.end_request()
+    @property
+    def has_begun(self) -> bool:
+        """Whether its method has been called: it holds a block from then on."""
+        return self._state is not _State.WAITING
+
+    def takes(self, messages: int) -> bool:
+        """Whether so many more request messages may come."""
+        return self.handler.takes_stream or (messages == 1 and not self.has_begun)
+
+    def receive(self, messages: MessageRun) -> None:
+        self._requests.put(messages)
 
     def end_request(self) -> None:
         self._requests.end()
-        if self.waits_for_request_since is not None:
-            self.waits_for_request_since = None
-            self._start()
+
+    def begin(self) -> None:
+        """Call the method: its request is there, or it takes a stream of them."""
+        arguments = (self.push,) if self.handler.pushes else ()
+        self._generator = self.handler.begin(self.context, *arguments)
+        self._make(self._generator)
 
     def stop(self) -> None:
         """Let go of everything: the call is over, however it ended."""
-        if self._is_over:
+        if self._state is _State.OVER:
             return
-        self._is_over = True
+        is_making = self._state is _State.MAKING
+        self._state = _State.OVER
         self.block = None
         self._pushed.clear()
         self._requests.cancel()
         for callback in self.context.end():
-            self._run(callback)
-        if self._frames is not None and not self._is_advancing:
-            self._run(self._frames.close)
+            _submit(self._callback_pool, callback)
+        if self._generator is not None and not is_making:
+            _submit(self._pool, self._generator.close)
 
     def block_sent(self) -> None:
         """Take note that every byte of the block is on its way: make the next one."""
         self.block = None
         self.position = 0
-        if self._has_ended:
-            self._take(None)
-        elif self.handler.pushes:
+        if self.handler.gives_one:
+            self._finish()
+        elif self._generator is not None:
+            self._make(self._generator)
+        else:
+            self._state = _State.IDLE
             self._next_pushed()
-        elif self._frames is not None:
-            self._ask_for_block(self._frames)
 
     # What a context asks for, from any thread.
 
@@ -107,29 +140,27 @@ class Call:
         self._owner.run_soon(self._push, block)
 
     def _push(self, block: Block | None) -> None:
-        if not self._is_over:
+        if self._state is not _State.OVER:
             self._pushed.append(block)
-            if self.block is None:
-                self._next_pushed()
+            self._next_pushed()
 
     def _next_pushed(self) -> None:
-        if self._pushed:
-            self._take(self._pushed.popleft())
+        if self._pushed and self._state is _State.IDLE:
+            block = self._pushed.popleft()
+            if block is None:
+                self._finish()
+            else:
+                self._send(block)
 
-    def _start(self) -> None:
-        arguments = (self.push,) if self.handler.pushes else ()
-        self._frames = self.handler.begin(self.context, *arguments)
-        self._ask_for_block(self._frames)
-
-    def _ask_for_block(self, generator: Generator[Frames, None, None]) -> None:
-        self._is_advancing = True
+    def _make(self, generator: Generator[Frames, None, None]) -> None:
+        self._state = _State.MAKING
         self._pool.submit(self._advance, generator)
 
     def _advance(self, generator: Generator[Frames, None, None]) -> None:
         """Make the next block; in a thread of the pool."""
         outcome: Outcome = None
         try:
-            frames = None if self._is_over else next(generator, None)
+            frames = None if self._state is _State.OVER else next(generator, None)
             outcome = None if frames is None else self._owner.prepare(frames)
             if self.handler.gives_one:
                 generator.close()
@@ -141,37 +172,43 @@ class Call:
         self._owner.run_soon(self._advanced, generator, outcome)
 
     def _advanced(self, generator: Generator[Frames, None, None], outcome: Outcome) -> None:
-        self._is_advancing = False
-        self._has_ended = self.handler.gives_one
-        if outcome is None or isinstance(outcome, CallFailedError) or self._has_ended:
-            self._frames = None  # it has run to its end
-        if self._is_over:
-            self._run(generator.close)
-        elif outcome is not None or not self.handler.pushes:
-            self._take(outcome)
-
-    def _take(self, outcome: Outcome) -> None:
-        trailing = self.context.trailing_metadata()
+        if self._state is _State.OVER:
+            _submit(self._pool, generator.close)
+            return
+        failed = isinstance(outcome, CallFailedError)
+        if outcome is None or failed or self.handler.gives_one:
+            self._generator = None  # it has run to its end
         if isinstance(outcome, CallFailedError):
-            self._owner.finish(self, outcome.status, outcome.text, trailing)
-        elif outcome is None:
-            status = self.context.code() or Status.OK
-            self._owner.finish(self, status, self.context.details(), trailing)
+            self._finish(outcome)
+        elif outcome is not None:
+            self._send(outcome)
+        elif self.handler.pushes:
+            self._state = _State.IDLE
+            self._next_pushed()
         else:
-            self.block = outcome
-            self._owner.has_block(self)
+            self._finish()
 
-    def _run(self, action: Callable[[], None]) -> None:
-        """Run code of the method's in the pool; nobody waits for it."""
-        try:
-            self._pool.submit(_run_logged, action)
-        except RuntimeError:  # the server has stopped, and the loop has nothing else to do
-            _run_logged(action)
+    def _send(self, block: Block) -> None:
+        self._state = _State.SENDING
+        self.block = block
+        self._owner.has_block(self)
+
+    def _finish(self, failure: CallFailedError | None = None) -> None:
+        status, text, trailing = self.context.outcome(failure)
+        self._owner.finish(self, status, text, trailing)
 
     def _seconds_left(self) -> float | None:
         if self._deadline is None:
             return None
         return max(self._deadline - self._owner.now(), 0.0)
+
+
+def _submit(pool: Executor, action: Callable[[], None]) -> None:
+    """Run code of a method's; nobody waits for it."""
+    try:
+        pool.submit(_run_logged, action)
+    except RuntimeError:  # the server has stopped, and the loop has nothing else to do
+        _run_logged(action)
 
 
 def _run_logged(action: Callable[[], None]) -> None:

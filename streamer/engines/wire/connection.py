@@ -20,15 +20,22 @@ from typing import TYPE_CHECKING, ClassVar
 import h2.events
 from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
+from h2.settings import SettingCodes
 
 from streamer.engines.wire import events as ours
+from streamer.engines.wire import meter
 from streamer.engines.wire.faults import NotHttp2Error, PeerFaultError
-from streamer.engines.wire.h2_state import can_send, initiate, lower_windows, new_h2_connection
+from streamer.engines.wire.h2_state import (
+    can_send,
+    initiate,
+    limit_header_table,
+    lower_windows,
+    new_h2_connection,
+    was_opened,
+)
 from streamer.engines.wire.limits import Patience, PingRule
-from streamer.engines.wire.messages import ACCEPTED_ENCODING
-from streamer.engines.wire.meter import EARNED_BY_CALL, EARNED_BY_MESSAGE, FrameMeter, earned_by
 from streamer.engines.wire.preface import Preface
-from streamer.engines.wire.request import RefusedError, parse_head
+from streamer.engines.wire.request import RefusedError, list_bytes
 from streamer.engines.wire.response import headers, trailers
 from streamer.engines.wire.stream import Streams
 from streamer.errors import Status
@@ -36,13 +43,12 @@ from streamer.errors import Status
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from streamer.codec.message_run import MessageRun
     from streamer.engines.wire.limits import Limits
     from streamer.engines.wire.metadata import Value
 
     _Events = Iterable[ours.Event]
 
-# HPACK's default. A peer may offer more room for our headers; it would be our memory, too.
-_MAX_HEADER_TABLE_BYTES = 4096
 _MAX_STREAM_ID = 2**31 - 1
 DRAIN_PING = b"draining"
 
@@ -58,14 +64,14 @@ class Connection:
         self._limits = limits
         self._h2 = new_h2_connection()
         self._patience = Patience(now)
-        self._meter = FrameMeter(self._patience, self._is_dead)
+        self._meter = meter.FrameMeter(limits, self._patience, self._is_dead)
         self._preface = Preface()
         self._ping_rule = PingRule(limits.keepalive)
         self._answer = b""  # to somebody who doesn't speak HTTP/2
-        self._streams = Streams(limits.max_request_bytes)
+        self._streams = Streams(limits, self._patience)
         self._now = now
         self._is_ready = False
-        self._is_draining = False
+        self._refuses_calls = False
         self._has_failed = False
 
     def receive(self, data: bytes, now: float) -> list[ours.Event]:
@@ -116,13 +122,14 @@ class Connection:
     def account(self, stream_id: int, data_bytes: int) -> None:
         """Take `data_bytes`, no more than `window`, from the windows: they are being sent."""
         lower_windows(self._h2, stream_id, data_bytes)
-        self._patience.earn(earned_by(data_bytes))
+        self._patience.earn(meter.earned_by(data_bytes))
         self._ping_rule.sent()
 
-    def consumed(self, stream_id: int, message: bytes) -> None:
-        """Take note that a message was used: the peer may send more."""
+    def consumed(self, stream_id: int, messages: MessageRun) -> None:
+        """Take note that messages were used: the peer may send more."""
+        self._patience.earn(meter.EARNED_BY_RUN)
         stream = self._streams.get(stream_id)
-        window = 0 if stream is None else stream.take(message)
+        window = 0 if stream is None else stream.take(messages)
         if window and can_send(self._h2, stream_id):
             self._h2.increment_flow_control_window(window, stream_id)
 
@@ -145,8 +152,9 @@ class Connection:
     ) -> None:
         """End a call: trailers, or headers and trailers in one if nothing was sent yet."""
         fields = trailers(status, text, metadata)
-        stream = self._streams.drop(stream_id)
+        stream = self._streams.get(stream_id)
         if stream is None or not can_send(self._h2, stream_id):
+            self._streams.drop(stream_id)
             return
         if not stream.has_responded:
             fields = headers((), http_status) + fields
@@ -156,8 +164,7 @@ class Connection:
             is_whole = stream.has_message  # its end may be an empty frame that comes later
         else:
             is_whole = True
-        if is_whole:
-            self._patience.earn(EARNED_BY_CALL)
+        self._streams.drop(stream_id, is_answered=is_whole)
         self._ping_rule.sent()
 
     def reset(self, stream_id: int, code: ErrorCodes) -> None:
@@ -182,7 +189,7 @@ class Connection:
 
     def end_drain(self) -> None:
         """Tell the peer which call was the last one; refuse those after it."""
-        self._is_draining = True
+        self._refuses_calls = True
         if self._is_open:
             self._close(ErrorCodes.NO_ERROR)
 
@@ -204,11 +211,12 @@ class Connection:
         return data
 
     def _is_dead(self, stream_id: int) -> bool:
-        return stream_id not in self._streams and stream_id <= self._h2.highest_inbound_stream_id
+        return stream_id not in self._streams and was_opened(self._h2, stream_id)
 
-    def _on_settings(self, _event: h2.events.Event) -> _Events:
-        encoder = self._h2.encoder
-        encoder.header_table_size = min(encoder.header_table_size, _MAX_HEADER_TABLE_BYTES)
+    def _on_settings(self, event: h2.events.RemoteSettingsChanged) -> _Events:
+        limit_header_table(self._h2)
+        if SettingCodes.INITIAL_WINDOW_SIZE in event.changed_settings:
+            self._patience.owe(meter.WINDOWS_COST_PER_CALL * len(self._streams))
         if not self._is_ready:
             self._is_ready = True
             yield ours.PeerReady()
@@ -216,17 +224,14 @@ class Connection:
 
     def _on_request(self, event: h2.events.RequestReceived) -> _Events:
         stream_id = event.stream_id
-        if self._is_draining or len(self._streams) >= self._limits.max_streams_per_connection:
+        if self._refuses_calls or self._streams.are_full:
+            self._patience.owe(meter.price_of_fields(list_bytes(event.headers)))
             self.reset(stream_id, ErrorCodes.REFUSED_STREAM)
             return
         try:
-            head = parse_head(event.headers, self._limits.max_header_list_bytes)
+            yield ours.CallOpened(stream_id, self._streams.open(stream_id, event.headers))
         except RefusedError as refusal:
-            self._streams.open(stream_id, ACCEPTED_ENCODING)
             self._refuse(stream_id, refusal)
-            return
-        self._streams.open(stream_id, head.encoding)
-        yield ours.CallOpened(stream_id, head)
 
     def _on_data(self, event: h2.events.DataReceived) -> _Events:
         stream_id, size = event.stream_id, event.flow_controlled_length
@@ -241,13 +246,12 @@ class Connection:
             self._refuse(stream_id, refusal)
             yield ours.CallGone(stream_id)
             return
-        self._patience.earn(EARNED_BY_MESSAGE * len(messages))
         if size and stream.withholds(size):
             self._h2.increment_flow_control_window(size)  # others on the connection may go on
         else:
             self._h2.acknowledge_received_data(size, stream_id)
-        for message in messages:
-            yield ours.MessageArrived(stream_id, message)
+        if len(messages):
+            yield ours.MessagesArrived(stream_id, messages)
 
     def _on_end(self, event: h2.events.StreamEnded) -> _Events:
         stream = self._streams.get(event.stream_id)
@@ -258,7 +262,7 @@ class Connection:
             yield ours.CallGone(event.stream_id)
 
     def _on_reset(self, event: h2.events.StreamReset) -> _Events:
-        if self._streams.drop(event.stream_id) is not None:
+        if self._streams.drop(event.stream_id):
             yield ours.CallGone(event.stream_id)
 
     def _on_window(self, event: h2.events.WindowUpdated) -> _Events:

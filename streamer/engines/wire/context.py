@@ -6,6 +6,7 @@ but the iteration of `requests`.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from typing import TYPE_CHECKING, NoReturn, Protocol
@@ -18,10 +19,11 @@ from streamer.errors import Status
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from streamer.engines.wire.metadata import Value
+    from streamer.codec.message_run import MessageRun
+    from streamer.engines.wire.metadata import Metadata, Metadatum
     from streamer.engines.wire.request import RequestHead
 
-    Metadata = tuple[tuple[str, Value], ...]
+_BAD_METADATA = "Invalid metadata"  # the words of gRPC's C-core
 
 
 class CallFailedError(Exception):
@@ -44,28 +46,39 @@ class CancelledError(grpc.RpcError):
 class Requests:
     """The messages of one call, for a thread that takes them one after another."""
 
-    def __init__(self, taken: Callable[[bytes], None]) -> None:
-        self._queue: queue.SimpleQueue[bytes | CancelledError | None] = queue.SimpleQueue()
+    def __init__(self, taken: Callable[[MessageRun], None]) -> None:
+        self._queue: queue.SimpleQueue[MessageRun | None] = queue.SimpleQueue()
         self._taken = taken
+        self._is_cancelled = False
 
-    def put(self, message: bytes) -> None:
-        self._queue.put(message)
+    def put(self, messages: MessageRun) -> None:
+        self._queue.put(messages)
 
     def end(self) -> None:
         self._queue.put(None)
 
     def cancel(self) -> None:
-        self._queue.put(CancelledError("the call was cancelled"))
+        """Let go of messages that nobody has taken; whoever waits for more waits in vain."""
+        self._is_cancelled = True
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._queue.get_nowait()
+        self.end()
+
+    def runs(self) -> Iterator[MessageRun]:
+        """Yield messages as they come; CancelledError as soon as the call is over."""
+        while (messages := self._queue.get()) is not None and not self._is_cancelled:
+            self._taken(messages)
+            yield messages
+        self.end()  # for whoever asks again
+        if self._is_cancelled:
+            message = "the call was cancelled"
+            raise CancelledError(message)
 
     def __iter__(self) -> Iterator[bytes]:
-        """Yield messages as they come; CancelledError if the call ends before them."""
-        while (message := self._queue.get()) is not None:
-            if isinstance(message, CancelledError):
-                self._queue.put(message)  # for whoever asks again
-                raise message
-            self._taken(message)
-            yield message
-        self._queue.put(None)
+        """Yield them one by one."""
+        for messages in self.runs():
+            yield from messages
 
 
 class CallControl(Protocol):
@@ -93,9 +106,9 @@ class Context(grpc.ServicerContext):
         self._seconds_left = seconds_left
         self._lock = threading.Lock()
         self._callbacks: list[Callable[[], None]] | None = []
-        self._code: Status | None = None
-        self._details = ""
-        self._trailing: Metadata = ()
+        self._code: grpc.StatusCode | None = None
+        self._details: bytes | None = None
+        self._trailing: Metadata | None = None
         self._has_sent_headers = False
 
     def end(self) -> list[Callable[[], None]]:
@@ -121,7 +134,7 @@ class Context(grpc.ServicerContext):
             self._callbacks.append(callback)
             return True
 
-    def invocation_metadata(self) -> Metadata:
+    def invocation_metadata(self) -> tuple[Metadatum, ...]:
         return self.head.metadata
 
     def peer(self) -> str:
@@ -142,45 +155,67 @@ class Context(grpc.ServicerContext):
     def disable_next_message_compression(self) -> None:
         """Nothing is ever compressed here."""
 
-    def send_initial_metadata(self, initial_metadata: Metadata) -> None:
+    def send_initial_metadata(self, initial_metadata: Metadata | None) -> None:
         if self._has_sent_headers:
             message = "Initial metadata no longer allowed!"
             raise ValueError(message)
-        format_metadata(initial_metadata)  # raises here, where the mistake is
+        metadata = tuple(initial_metadata or ())
+        try:
+            format_metadata(metadata)
+        except ValueError:
+            raise CallFailedError(Status.INTERNAL, _BAD_METADATA) from None
         self._has_sent_headers = True
-        self._control.send_headers_soon(tuple(initial_metadata))
+        self._control.send_headers_soon(metadata)
 
     def ensure_headers(self) -> None:
         """Send headers without metadata, unless some were sent: a message follows."""
         if not self._has_sent_headers:
             self.send_initial_metadata(())
 
-    def set_trailing_metadata(self, trailing_metadata: Metadata) -> None:
-        format_metadata(trailing_metadata)
-        self._trailing = tuple(trailing_metadata)
+    def set_trailing_metadata(self, trailing_metadata: Metadata | None) -> None:
+        self._trailing = trailing_metadata
 
-    def trailing_metadata(self) -> Metadata:
+    def trailing_metadata(self) -> Metadata | None:  # type: ignore[override] # as it was set
         return self._trailing
 
     def abort(self, code: grpc.StatusCode, details: str) -> NoReturn:
-        if code is grpc.StatusCode.OK:
+        if code == grpc.StatusCode.OK:
             code, details = grpc.StatusCode.UNKNOWN, ""
         self.set_code(code)
         self.set_details(details)
         raise AbortedError
 
     def abort_with_status(self, status: grpc.Status) -> NoReturn:
-        self.set_trailing_metadata(tuple(status.trailing_metadata))
+        self.set_trailing_metadata(status.trailing_metadata)
         self.abort(status.code, status.details)
 
-    def set_code(self, code: grpc.StatusCode | int) -> None:
-        self._code = Status(code.value[0] if isinstance(code, grpc.StatusCode) else code)
+    def set_code(self, code: grpc.StatusCode) -> None:
+        self._code = code
 
     def set_details(self, details: str | bytes) -> None:
-        self._details = details if isinstance(details, str) else details.decode("utf-8", "replace")
+        self._details = details if isinstance(details, bytes) else details.encode()
 
-    def code(self) -> Status | None:
+    def code(self) -> grpc.StatusCode | None:
         return self._code
 
-    def details(self) -> str:
+    def details(self) -> bytes | None:
         return self._details
+
+    def outcome(self, failure: CallFailedError | None) -> tuple[Status, str, Metadata]:
+        """Return the answer's status, text and trailers: what the method has set goes first."""
+        status, text = (failure.status, failure.text) if failure else (Status.OK, "")
+        if self._code is not None:
+            status = _status(self._code)
+        if self._details is not None:
+            text = self._details.decode("utf-8", "replace")
+        try:
+            trailing = tuple(self._trailing or ())
+            format_metadata(trailing)
+        except Exception:  # it may be anything that a method has put there
+            return Status.INTERNAL, _BAD_METADATA, ()
+        return status, text, trailing
+
+
+def _status(code: object) -> Status:
+    """Return what a code stands for; for grpcio, too, a number is none."""
+    return Status(code.value[0]) if isinstance(code, grpc.StatusCode) else Status.UNKNOWN

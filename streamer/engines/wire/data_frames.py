@@ -31,10 +31,11 @@ def framed_pieces(
     block: memoryview, frame_bytes: int, stream_id: int
 ) -> Iterator[bytes | memoryview]:
     """Yield the headers and views on `block` that make it DATA frames."""
-    for start in range(0, len(block), frame_bytes):
-        part = block[start : start + frame_bytes]
-        yield len(part).to_bytes(3, "big") + b"\0\0" + stream_id.to_bytes(4, "big")
-        yield part
+    starts = np.arange(0, len(block), frame_bytes)
+    lengths = np.minimum(len(block) - starts, frame_bytes)
+    for start, header in zip(starts.tolist(), frame_headers(lengths, stream_id), strict=True):
+        yield header.tobytes()
+        yield block[start : start + frame_bytes]
 
 
 class Segments(NamedTuple):

@@ -1,17 +1,18 @@
-"""The wire engine as `serve` starts it: EmbeddingService, health and reflection."""
+"""The wire engine as commands start it: one of our services, health and reflection."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from streamer.engines.hosting import SERVICE, add_standard_services, methods_of
-from streamer.engines.wire.handlers import block_handler
+from streamer.engines.hosting import add_standard_services, hosted
+from streamer.engines.wire.handlers import block_handler, upload_handler
 from streamer.engines.wire.limits import Limits
 from streamer.engines.wire.server import WireServer
 
 if TYPE_CHECKING:
     from streamer.engines.tls import Certificates
     from streamer.service import EmbeddingService
+    from streamer.upload_service import UploadService
 
 
 class WireEngine:
@@ -23,7 +24,7 @@ class WireEngine:
 
     def __init__(
         self,
-        service: EmbeddingService,
+        service: EmbeddingService | UploadService,
         *,
         host: str,
         port: int,
@@ -40,12 +41,13 @@ class WireEngine:
             max_workers=max_workers,
             tls=certificates.server_context if certificates else None,
         )
-        handlers = {
-            name: block_handler(method, gathers=gathers and certificates is None)
-            for name, method in methods_of(service).items()
-        }
-        self._server.add_handlers(SERVICE, handlers)
-        self._health = add_standard_services(self._server)
+        methods = hosted(service)
+        gathers = gathers and certificates is None
+        handlers = {name: upload_handler(method) for name, method in methods.uploads.items()}
+        for name, method in methods.streams.items():
+            handlers[name] = block_handler(method, gathers=gathers)
+        self._server.add_handlers(methods.name, handlers)
+        self._health = add_standard_services(self._server, methods.name)
         self.port = self._server.port
         self.address = self._server.address
         self._server.start()

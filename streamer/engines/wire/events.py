@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from streamer.codec.message_run import MessageRun
     from streamer.engines.wire.request import RequestHead
 
 
@@ -19,11 +20,11 @@ class CallOpened(NamedTuple):
     head: RequestHead
 
 
-class MessageArrived(NamedTuple):
-    """A request message, without prefix; say `consumed` when it has been used."""
+class MessagesArrived(NamedTuple):
+    """Request messages, one at least; say `consumed` when they have been used."""
 
     stream_id: int
-    message: bytes
+    messages: MessageRun
 
 
 class RequestEnded(NamedTuple):
@@ -33,7 +34,7 @@ class RequestEnded(NamedTuple):
 
 
 class CallGone(NamedTuple):
-    """The call is over, without an answer of ours: reset by the peer, or refused meanwhile."""
+    """The call is over: reset by the peer, or refused for its request, and answered."""
 
     stream_id: int
 
@@ -57,7 +58,7 @@ class PeerLeaving(NamedTuple):
 Event = (
     PeerReady
     | CallOpened
-    | MessageArrived
+    | MessagesArrived
     | RequestEnded
     | CallGone
     | WindowOpened

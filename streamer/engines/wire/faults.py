@@ -17,8 +17,8 @@ class CalmDownError(PeerFaultError):
     code = ErrorCodes.ENHANCE_YOUR_CALM
 
 
-class FrameTooLongError(PeerFaultError):
-    """A frame is longer than the settings permit."""
+class FrameSizeError(PeerFaultError):
+    """A frame is longer than the settings permit, or than its kind may be."""
 
     code = ErrorCodes.FRAME_SIZE_ERROR
 

@@ -1,6 +1,6 @@
 """An h2 connection made fit for a server that drains and that frames its own DATA.
 
-This is the one place that knows more of h2 than it documents; pyproject.toml names the
+All that is used of h2 beyond what it documents is used here; pyproject.toml names the
 releases that were tested.
 """
 
@@ -25,6 +25,10 @@ _GOAWAY = (ConnectionInputs.SEND_GOAWAY, ConnectionInputs.RECV_GOAWAY)
 _ALTSVC = ConnectionInputs.RECV_ALTERNATIVE_SERVICE
 _OPEN = (ConnectionState.IDLE, ConnectionState.SERVER_OPEN)
 _UNLIMITED = 2**31 - 1
+# What a connection's window is before anybody has said anything (RFC 9113 section 6.9.2).
+_DEFAULT_WINDOW = 65_535
+# HPACK's default. A peer may offer more room for our headers; it would be our memory, too.
+_MAX_HEADER_TABLE_BYTES = 4096
 
 
 class _StateMachine(H2ConnectionStateMachine):
@@ -61,18 +65,31 @@ def new_h2_connection() -> H2Connection:
 
 def initiate(connection: H2Connection, limits: Limits) -> None:
     """Make the server's preface: SETTINGS that advertise `limits`."""
-    # h2 ends the connection beyond this; Connection refuses single calls before.
-    connection.decoder.max_header_list_size = 4 * limits.max_header_list_bytes
+    connection.decoder.max_header_list_size = limits.hard_header_list_bytes
     advertised = {
         SettingCodes.MAX_CONCURRENT_STREAMS: limits.max_streams_per_connection,
         SettingCodes.MAX_HEADER_LIST_SIZE: limits.max_header_list_bytes,
+        SettingCodes.INITIAL_WINDOW_SIZE: limits.receive_window_bytes,
     }
     connection.local_settings = Settings(client=False, initial_values=advertised)
     connection.initiate_connection()
+    if limits.receive_window_bytes > _DEFAULT_WINDOW:
+        connection.increment_flow_control_window(limits.receive_window_bytes - _DEFAULT_WINDOW)
     # For h2 one stream too many is the end of all. A peer may open it in good faith before
     # it has seen our SETTINGS; Connection refuses that stream alone.
     enforced = {**advertised, SettingCodes.MAX_CONCURRENT_STREAMS: _UNLIMITED}
     connection.local_settings = Settings(client=False, initial_values=enforced)
+
+
+def limit_header_table(connection: H2Connection) -> None:
+    """Take no more than the usual room for the table that our headers are compressed with."""
+    encoder = connection.encoder
+    encoder.header_table_size = min(encoder.header_table_size, _MAX_HEADER_TABLE_BYTES)
+
+
+def was_opened(connection: H2Connection, stream_id: int) -> bool:
+    """Whether the HEADERS that open a stream have been handled."""
+    return stream_id <= connection.highest_inbound_stream_id
 
 
 def can_send(connection: H2Connection, stream_id: int) -> bool:

@@ -12,6 +12,7 @@ import logging
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+import grpc
 import numpy as np
 import pyarrow as pa
 
@@ -23,10 +24,9 @@ from streamer.service import Caller, parse_request
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    import grpc
-
     from proto import embedding_stream_pb2 as pb
     from streamer.codec.frames import Frames
+    from streamer.codec.message_run import MessageRun
     from streamer.engines.wire.context import Context
     from streamer.service import Answer
 
@@ -39,6 +39,7 @@ class Pool(Enum):
     BLOCKS = auto()  # encoding: much work, never blocked
     CALLS = auto()  # one message in, and quick: health checks
     STREAMS = auto()  # may wait for the peer
+    CALLBACKS = auto()  # those of contexts, for which methods wait in the others
 
 
 class Handler(NamedTuple):
@@ -63,29 +64,55 @@ def block_handler(
     """Return the handler of a method of EmbeddingService."""
 
     def begin(context: Context) -> Generator[Frames, None, None]:
-        caller = Caller(
-            peer=context.peer(),
-            metadata={
-                key: value for key, value in context.invocation_metadata() if isinstance(value, str)
-            },
-            seconds_left=context.time_remaining,
-            takes_parts=True,
-            takes_gathered=gathers,
-        )
-        try:
+        caller = _caller(context)._replace(takes_parts=True, takes_gathered=gathers)
+        with _failures_as_statuses(caller):
             answer = method(parse_request(_only_request(context)), caller)
             context.send_initial_metadata(answer.headers)
             with contextlib.closing(answer.frames) as blocks:
                 yield from blocks
-        except Exception as error:
-            status, text = answer_for(error)
-            if isinstance(error, StreamerError):
-                _log.warning("call from %s refused: %s: %s", caller.peer, status.name, text)
-            else:
-                _log.exception("call from %s failed", caller.peer)
-            raise CallFailedError(status, text) from None
 
     return Handler(begin, Pool.BLOCKS)
+
+
+def upload_handler(
+    method: Callable[[Iterator[MessageRun], Caller], pb.UploadResult],
+) -> Handler:
+    """Return the handler of a method of UploadService."""
+
+    def begin(context: Context) -> Generator[Frames, None, None]:
+        caller = _caller(context)
+        with _failures_as_statuses(caller):
+            result = method(context.requests.runs(), caller)
+            context.ensure_headers()
+            yield _one_frame(result.SerializeToString())
+
+    return Handler(begin, Pool.STREAMS, takes_stream=True, gives_one=True)
+
+
+def _caller(context: Context) -> Caller:
+    metadata = {
+        key: value for key, value in context.invocation_metadata() if isinstance(value, str)
+    }
+    return Caller(context.peer(), metadata, context.time_remaining)
+
+
+@contextlib.contextmanager
+def _failures_as_statuses(caller: Caller) -> Iterator[None]:
+    """Turn what our own services raise into what the peer is told."""
+    try:
+        yield
+    except CallFailedError:
+        raise
+    except CancelledError:
+        _log.info("call from %s: cancelled or gone", caller.peer)
+        raise CallFailedError(Status.CANCELLED, "the call was cancelled") from None
+    except Exception as error:
+        status, text = answer_for(error)
+        if isinstance(error, StreamerError):
+            _log.warning("call from %s refused: %s: %s", caller.peer, status.name, text)
+        else:
+            _log.exception("call from %s failed", caller.peer)
+        raise CallFailedError(status, text) from None
 
 
 def servicer_handler(handler: grpc.RpcMethodHandler[Any, Any]) -> Handler:
@@ -109,12 +136,14 @@ def servicer_handler(handler: grpc.RpcMethodHandler[Any, Any]) -> Handler:
             if push:
                 behaviour(request, context, send)
             elif gives_stream:
-                for response in behaviour(request, context):
-                    yield frames(response)
+                responses = behaviour(request, context)
+                with _failures_as_grpcio_has_them(context, "iterating responses"):
+                    while (response := next(responses, None)) is not None:
+                        yield frames(response)
             else:
-                response = behaviour(request, context)
-                if not context.code():
-                    yield frames(response)
+                framed = frames(behaviour(request, context))
+                if context.code() in (None, grpc.StatusCode.OK):
+                    yield framed
 
     pushes = gives_stream and getattr(behaviour, "experimental_non_blocking", False)
     may_wait = takes_stream or (gives_stream and not pushes)
@@ -138,20 +167,21 @@ def _behaviour(handler: grpc.RpcMethodHandler[Any, Any]) -> Callable[..., Any]:
 
 
 @contextlib.contextmanager
-def _failures_as_grpcio_has_them(context: Context) -> Iterator[None]:
-    """Turn what a servicer raises into a status; one that it has set itself goes first."""
+def _failures_as_grpcio_has_them(
+    context: Context, doing: str = "calling application"
+) -> Iterator[None]:
+    """Turn what a servicer raises into a status."""
     try:
         yield
     except (CallFailedError, GeneratorExit):
         raise
     except CancelledError:
         raise CallFailedError(Status.CANCELLED, "the call was cancelled") from None
+    except AbortedError:
+        raise CallFailedError(Status.UNKNOWN, "RPC Aborted") from None
     except Exception as error:
-        text = context.details()
-        if not isinstance(error, AbortedError):
-            _log.exception("call from %s failed", context.peer())
-            text = text or f"Exception calling application: {error}"
-        raise CallFailedError(context.code() or Status.UNKNOWN, text) from None
+        _log.exception("call from %s failed", context.peer())
+        raise CallFailedError(Status.UNKNOWN, f"Exception {doing}: {error}") from None
 
 
 def _only_request(context: Context) -> bytes:
@@ -163,21 +193,21 @@ def _only_request(context: Context) -> bytes:
 
 
 def _request(handler: grpc.RpcMethodHandler[Any, Any], context: Context) -> Any:  # noqa: ANN401
-    return _parsed(handler, _only_request(context))
+    return _parsed(handler, _only_request(context), context)
 
 
 def _requests(handler: grpc.RpcMethodHandler[Any, Any], context: Context) -> Iterator[Any]:
     for message in context.requests:
-        yield _parsed(handler, message)
+        yield _parsed(handler, message, context)
 
 
-def _parsed(handler: grpc.RpcMethodHandler[Any, Any], message: bytes) -> Any:  # noqa: ANN401
+def _parsed(handler: grpc.RpcMethodHandler[Any, Any], message: bytes, context: Context) -> Any:  # noqa: ANN401
     if handler.request_deserializer is None:
         return message
     try:
         return handler.request_deserializer(message)
-    except Exception:
-        _log.exception("a request could not be deserialized")
+    except Exception as error:  # the peer's fault: a line will do
+        _log.warning("call from %s: its request can't be deserialized: %r", context.peer(), error)
         text = "Exception deserializing request!"
         raise CallFailedError(Status.INTERNAL, text) from None
 
@@ -185,10 +215,13 @@ def _parsed(handler: grpc.RpcMethodHandler[Any, Any], message: bytes) -> Any:  #
 def _frames(handler: grpc.RpcMethodHandler[Any, Any], response: Any) -> JoinedFrames:  # noqa: ANN401
     try:
         message = handler.response_serializer(response) if handler.response_serializer else response
-        size = np.array([len(message)])
+        return _one_frame(message)
     except Exception:
         _log.exception("a response could not be serialized")
         text = "Failed to serialize response!"
         raise CallFailedError(Status.INTERNAL, text) from None
-    data = prefixes(size).tobytes() + message
+
+
+def _one_frame(message: bytes) -> JoinedFrames:
+    data = prefixes(np.array([len(message)])).tobytes() + message
     return JoinedFrames(pa.py_buffer(data), np.array([0, len(data)]), 1)

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from concurrent.futures import Executor
 
     from streamer.codec.frames import Frames
+    from streamer.codec.message_run import MessageRun
     from streamer.engines.wire.call import Call
     from streamer.engines.wire.handlers import Handler, Pool
     from streamer.engines.wire.limits import Limits
-    from streamer.engines.wire.metadata import Value
+    from streamer.engines.wire.metadata import Metadata
+    from streamer.engines.wire.request import RequestHead
     from streamer.engines.wire.session import Session
     from streamer.errors import Status
-
-    Metadata = Sequence[tuple[str, Value]]
 
 
 class Block(Protocol):
@@ -62,8 +62,11 @@ class Host(Protocol):
     pools: Mapping[Pool, Executor]
     open_streams: int  # calls in all sessions that encode blocks
 
-    def handlers(self, path: str, /) -> Handler | None:
-        """Return what answers calls of `path`, None if nothing does."""
+    def is_busy(self, pool: Pool) -> bool:
+        """Whether as many calls wait for a thread as may."""
+
+    def handler_for(self, head: RequestHead) -> Handler | None:
+        """Return what answers a call, None if nothing does; CallFailedError."""
 
     def opened(self, session: Session) -> None: ...
     def closed(self, session: Session) -> None: ...
@@ -84,4 +87,4 @@ class Owner(Protocol):
     def send_headers(self, call: Call, metadata: Metadata) -> None: ...
     def has_block(self, call: Call) -> None: ...
     def finish(self, call: Call, status: Status, text: str, metadata: Metadata) -> None: ...
-    def consumed(self, call: Call, message: bytes) -> None: ...
+    def consumed(self, call: Call, messages: MessageRun) -> None: ...

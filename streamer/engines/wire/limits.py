@@ -22,10 +22,17 @@ class Limits(NamedTuple):
     # Streams of embeddings in all connections together, 1 MiB each at the worst: whoever opens
     # many and takes nothing doesn't fill memory. Health checks don't count.
     max_streams: int = 512
-    # The default of gRPC's own C-core (16 KiB as hard limit).
+    # Calls that wait for a thread of one kind. Each holds what it was sent, also when it is
+    # over, until a thread comes by. h2load has a thousand health checks under way.
+    max_waiting_calls: int = 4096
+    # What is advertised; a call with more is refused. The default of gRPC's own C-core
+    # (16 KiB as hard limit).
     max_header_list_bytes: int = 16 << 10
     # A RequestParams takes less than 100 bytes. A connection may hold four unfinished ones.
     max_request_bytes: int = 64 << 10
+    # What a client stream may send ahead of whoever takes its messages. HTTP/2's default:
+    # requests here are single messages; a receiver of uploads wants more.
+    receive_window_bytes: int = 65_535
     # From accept to the peer's first SETTINGS, TLS included; and from the headers of a
     # call with one request message to that message. Seconds on a very bad line.
     handshake_seconds: float = 20
@@ -35,6 +42,22 @@ class Limits(NamedTuple):
     # meanwhile, but hardly for longer than this.
     stall_seconds: float = 300
     keepalive: Keepalive = Keepalive()
+
+    @property
+    def hard_header_list_bytes(self) -> int:
+        """What header fields h2 decodes, so that one call alone is refused for too many.
+
+        More ends the connection. Decoding takes up to 40 ms, during which everybody waits.
+        """
+        return 16 * self.max_header_list_bytes
+
+    @property
+    def max_held_head_bytes(self) -> int:
+        """What the requests' metadata of one connection's open calls takes in memory.
+
+        2 MiB by default: room for 256 calls with a token of 4 KiB, or 100 with one of 16 KiB.
+        """
+        return 128 * self.max_header_list_bytes
 
 
 # A read of 64 KiB is refused before it is handled if it costs more than is left, so that no
@@ -53,8 +76,8 @@ _PING_STRIKES = 2
 class Patience:
     """What a peer's frames may still cost before it is told to calm down.
 
-    Frames that make work without letting any be done cost; time, messages that the peer
-    takes and calls that it lets finish give back. One account for all kinds of floods
+    Frames that make work without letting any be done cost; time, DATA that the peer takes
+    and calls that it lets finish give back. One account for all kinds of floods
     (CVE-2019-9511 to 9518, CVE-2023-44487): what they share is this proportion.
     """
 
@@ -69,6 +92,10 @@ class Patience:
         self._left = min(refilled, _FULL) - cost
         if self._left < 0:
             raise CalmDownError(_FLOOD)
+
+    def owe(self, cost: float) -> None:
+        """Take `cost` for what has been done already; the next `spend` takes notice."""
+        self._left -= cost
 
     def earn(self, amount: float) -> None:
         """Give back `amount`."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote_from_bytes
 
 from streamer.errors import quoted
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 Value = str | bytes
+Metadata = Sequence[tuple[str, Value]]
 Field = tuple[bytes, bytes]
 
 _BINARY_SUFFIX = "-bin"
@@ -34,14 +36,21 @@ _END_BLANK = re.compile(r"^ | $")
 _MESSAGE_SAFE = "".join(chr(c) for c in range(0x20, 0x7F) if chr(c) != "%")
 
 
+class Metadatum(NamedTuple):
+    """A key and its value, as grpcio has them."""
+
+    key: str
+    value: Value
+
+
 class InvalidMetadataError(Exception):
     """A header field is not what its name says; the text is for the peer."""
 
 
-def parse_metadata(fields: Iterable[Field]) -> tuple[tuple[str, Value], ...]:
+def parse_metadata(fields: Iterable[Field]) -> tuple[Metadatum, ...]:
     """Return the application's metadata, in order, without the protocol's own fields."""
     return tuple(
-        (name.decode("latin-1"), value)
+        Metadatum(name.decode("latin-1"), value)
         for name, raw in fields
         if not _RESERVED.match(name)
         for value in _parse_values(name, raw)

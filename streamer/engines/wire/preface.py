@@ -8,6 +8,7 @@ from streamer.engines.wire.faults import NotHttp2Error
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _HTTP1_REQUEST = re.compile(rb"[A-Z]{3,}[ A-Z]")
+_HTTP1_BEGINNING = re.compile(rb"[A-Z]{1,3}")
 _HTTP1_BODY = b"This port speaks gRPC over HTTP/2 only.\n"
 _HTTP1_ANSWER = (
     b"HTTP/1.1 505 HTTP Version Not Supported\r\nConnection: close\r\n"
@@ -23,16 +24,18 @@ class Preface:
 
     @property
     def is_complete(self) -> bool:
-        return len(self._seen) == len(_PREFACE)
+        return self._seen == _PREFACE
 
     def feed(self, data: bytes) -> bytes:
         """Return all bytes so far once they begin with a preface, until then none."""
         data = self._seen + data
         self._seen = data[: len(_PREFACE)]
-        if not _PREFACE.startswith(self._seen):
-            if _HTTP1_REQUEST.match(data):
-                message = "an HTTP/1 request"
-                raise NotHttp2Error(message, _HTTP1_ANSWER)
-            message = "the peer doesn't speak HTTP/2"
-            raise NotHttp2Error(message, b"")
-        return data if self.is_complete else b""
+        if _PREFACE.startswith(self._seen):
+            return data if self.is_complete else b""
+        if _HTTP1_BEGINNING.fullmatch(data):  # TCP cuts where it likes
+            return b""
+        if _HTTP1_REQUEST.match(data):
+            message = "an HTTP/1 request"
+            raise NotHttp2Error(message, _HTTP1_ANSWER)
+        message = "the peer doesn't speak HTTP/2"
+        raise NotHttp2Error(message, b"")

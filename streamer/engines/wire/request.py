@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from streamer.engines.wire.metadata import (
     InvalidMetadataError,
-    Value,
     parse_metadata,
     parse_timeout,
 )
 from streamer.errors import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
-    from streamer.engines.wire.metadata import Field
+    from streamer.engines.wire.metadata import Field, Metadatum
 
 # application/grpc, +proto or any other message format, parameters allowed.
 _CONTENT_TYPE = re.compile(rb"application/grpc(\+[^;]*)?(\s*;.*)?", re.IGNORECASE)
-_FIELD_BYTES = 32
+_FIELD_BYTES = 32  # by HTTP/2's reckoning (RFC 9113 section 6.5.2)
+_HELD_FIELD_BYTES = 160  # a tuple and two short texts, beside their characters
 _PATH = re.compile(rb"/[^/]+/[^/]+")
 
 
@@ -32,9 +32,15 @@ class RequestHead(NamedTuple):
     """A call that may be tried: `path` is /package.Service/Method, timeout in seconds."""
 
     path: str
-    metadata: tuple[tuple[str, Value], ...]
+    metadata: tuple[Metadatum, ...]
     timeout: float | None
     encoding: bytes
+
+    @property
+    def held_bytes(self) -> int:
+        """Roughly what the head takes in memory."""
+        fields = sum(len(key) + len(value) for key, value in self.metadata)
+        return len(self.path) + fields + _HELD_FIELD_BYTES * len(self.metadata)
 
 
 class RefusedError(Exception):
@@ -51,14 +57,14 @@ class RefusedError(Exception):
         self.http_status = http_status
 
 
-def parse_head(fields: Iterable[Field], max_bytes: int) -> RequestHead:
-    """Check a request's header fields, and return what they say.
+def list_bytes(fields: Sequence[Field]) -> int:
+    """Return how large header fields are, by HTTP/2's reckoning."""
+    return sum(len(name) + len(value) + _FIELD_BYTES for name, value in fields)
 
-    They may take `max_bytes` by HTTP/2's reckoning (RFC 9113 section 6.5.2).
-    """
-    fields = list(fields)
-    size = sum(len(name) + len(value) + _FIELD_BYTES for name, value in fields)
-    if size > max_bytes:
+
+def parse_head(fields: Sequence[Field], max_bytes: int) -> RequestHead:
+    """Check a request's header fields, and return what they say."""
+    if (size := list_bytes(fields)) > max_bytes:
         text = f"the request's header fields take {size} bytes, more than {max_bytes}"
         raise RefusedError(Status.RESOURCE_EXHAUSTED, text)
     values = dict(fields)  # of fields that may come once; h2 refuses a second pseudo-header

@@ -13,40 +13,51 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import grpc
+
 from streamer.engines.hosting import format_address, listening_sockets
+from streamer.engines.wire.context import CallFailedError
 from streamer.engines.wire.handlers import Pool, servicer_handler
 from streamer.engines.wire.limits import Limits
 from streamer.engines.wire.pump import Pump
 from streamer.engines.wire.session import Session
 from streamer.engines.wire.socket_link import SocketLink
+from streamer.engines.wire.times import LAST_WORDS_SECONDS
 from streamer.engines.wire.transport_link import TransportLink
+from streamer.errors import Status
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Mapping, Sequence
     from concurrent.futures import Executor
 
-    import grpc
-
     from streamer.engines.wire.handlers import Handler
+    from streamer.engines.wire.metadata import Metadatum
+    from streamer.engines.wire.request import RequestHead
 
 _log = logging.getLogger(__name__)
 
-# Unary methods of servicers are quick; health checks are all there is of them.
+# For servicers' methods with one message each way, which are taken to be quick: health checks
+# are, and nothing that takes long may keep them waiting.
 _CALL_WORKERS = 2
 # How often sessions are looked at for what takes too long.
 _CHECK_SECONDS = 1.0
-# After the grace: for the last words to leave.
-_LAST_WORDS_SECONDS = 2.0
 _RETRY_ACCEPT_SECONDS = 1.0
 
 
 @dataclass
-class _CallDetails:
+class _CallDetails(grpc.HandlerCallDetails):
     """What grpcio's generic handlers are asked with."""
 
     method: str
-    invocation_metadata: tuple[tuple[str, str | bytes], ...] = ()
+    invocation_metadata: tuple[Metadatum, ...]
+
+
+class _Workers(ThreadPoolExecutor):
+    @property
+    def waiting(self) -> int:
+        """How many tasks no thread has taken yet."""
+        return self._work_queue.qsize()
 
 
 class WireServer:
@@ -79,11 +90,13 @@ class WireServer:
             Pool.BLOCKS: min(max_workers, os.cpu_count() or 1),
             Pool.CALLS: _CALL_WORKERS,
             Pool.STREAMS: max_workers,
+            Pool.CALLBACKS: 1,  # as grpcio has it
         }
-        self.pools: Mapping[Pool, Executor] = {
-            pool: ThreadPoolExecutor(count, thread_name_prefix=f"wire-{pool.name.lower()}")
+        self._workers = {
+            pool: _Workers(count, thread_name_prefix=f"wire-{pool.name.lower()}")
             for pool, count in workers.items()
         }
+        self.pools: Mapping[Pool, Executor] = self._workers
         self.loop = _new_event_loop()
         self._thread = threading.Thread(target=self._run, name="wire", daemon=True)
         self._pump = Pump(self.loop)
@@ -107,15 +120,25 @@ class WireServer:
         """Add methods that yield blocks."""
         self._methods |= {f"/{service}/{name}": handler for name, handler in handlers.items()}
 
-    def handlers(self, path: str, /) -> Handler | None:
-        """Return what answers calls of `path`, None if nothing does."""
-        if path in self._methods:
-            return self._methods[path]
-        for generic in self._generic_handlers:
-            found = generic.service(_CallDetails(path))
-            if found is not None:
-                self._methods[path] = servicer_handler(found)
-                return self._methods[path]
+    def is_busy(self, pool: Pool) -> bool:
+        """Whether as many calls wait for a thread as may."""
+        return self._workers[pool].waiting >= self.limits.max_waiting_calls
+
+    def handler_for(self, head: RequestHead) -> Handler | None:
+        """Return what answers a call, None if nothing does; CallFailedError.
+
+        Generic handlers are asked each time: what they say may depend on the metadata.
+        """
+        if head.path in self._methods:
+            return self._methods[head.path]
+        details = _CallDetails(head.path, head.metadata)
+        try:
+            for generic in self._generic_handlers:
+                if (found := generic.service(details)) is not None:
+                    return servicer_handler(found)
+        except Exception:
+            _log.exception("a generic handler failed")
+            raise CallFailedError(Status.UNKNOWN, "Error in service handler!") from None
         return None
 
     def start(self) -> None:
@@ -187,7 +210,7 @@ class WireServer:
                 peer_socket,
                 ssl=tls(),
                 ssl_handshake_timeout=self.limits.handshake_seconds,
-                ssl_shutdown_timeout=_LAST_WORDS_SECONDS,
+                ssl_shutdown_timeout=LAST_WORDS_SECONDS,
             )
         except OSError as error:  # ssl.SSLError and timeouts included
             _log.info("TLS handshake with %s failed: %s", _peer(address), error)
@@ -213,8 +236,8 @@ class WireServer:
             task.cancel()
         for end, wait_seconds in (
             (Session.drain, grace_seconds),
-            (Session.cut_off, _LAST_WORDS_SECONDS),
-            (Session.abort, _LAST_WORDS_SECONDS),
+            (Session.cut_off, LAST_WORDS_SECONDS),
+            (Session.abort, LAST_WORDS_SECONDS),
         ):
             for session in list(self._sessions):
                 end(session)

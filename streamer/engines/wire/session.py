@@ -1,38 +1,37 @@
 """The calls of one connection, between its core and its link.
 
 The link asks `next_output` for more when it has none left: first what the core has to say,
-then DATA of the calls that have some, a share of each in turn. On the event loop only.
+then DATA of the calls that have some. On the event loop only.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import deque
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from streamer.engines.wire import events
 from streamer.engines.wire.call import Call
 from streamer.engines.wire.connection import DRAIN_PING, Connection, ConnectionFailedError
+from streamer.engines.wire.context import CallFailedError
 from streamer.engines.wire.handlers import Pool
-from streamer.engines.wire.times import Due, Times
+from streamer.engines.wire.times import LAST_WORDS_SECONDS, Due, Times
+from streamer.engines.wire.turns import Turns
 from streamer.errors import Status
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from streamer.engines.wire.interfaces import Block, Host, Link, Metadata
+    from streamer.codec.message_run import MessageRun
+    from streamer.engines.wire.interfaces import Block, Host, Link
     from streamer.engines.wire.limits import Limits
+    from streamer.engines.wire.metadata import Metadata
     from streamer.engines.wire.segments import Outgoing
 
 _log = logging.getLogger(__name__)
 
-# What one call sends before others on its connection have their turn.
-_SHARE_BYTES = 1 << 20
 # A peer that was told that the server drains has this long to say that it has heard.
 _DRAIN_PING_SECONDS = 1.0
-# A peer that is at fault has this long to take what it is told about that.
-_LAST_WORDS_SECONDS = 2.0
 _KEEPALIVE_PING = b"alive???"
 
 
@@ -48,9 +47,7 @@ class Session:
         self._core = Connection(host.limits, self.now())
         self._calls: dict[int, Call] = {}
         self._timers: dict[int, asyncio.TimerHandle] = {}
-        self._ready: deque[Call] = deque()
-        # Calls that have a block and no window, those that have waited longest first.
-        self._waiting: dict[int, Call] = {}
+        self._turns = Turns(self._core, link, self.now)
         self._is_draining = False
         self._has_drained = False
         self._may_close = False  # no call will follow those under way
@@ -69,7 +66,7 @@ class Session:
             _log.warning("connection from %s ended: %s", self.peer, failure)
             self._end_calls()
             self._link.close()
-            self._host.loop.call_later(_LAST_WORDS_SECONDS, self._link.abort)
+            self._host.loop.call_later(LAST_WORDS_SECONDS, self._link.abort)
         self._close_if_done()
         self._link.wake()
 
@@ -82,29 +79,7 @@ class Session:
         """Return what is to be sent next; None if there is nothing now."""
         if control := self._core.control_bytes():
             return control
-        while self._ready:
-            call = self._ready.popleft()
-            if call.block is None:
-                continue
-            share = _SHARE_BYTES if self._ready else self._link.share_alone_bytes
-            left = call.block.nbytes - call.position
-            size = min(left, share, self._core.window(call.stream_id))
-            if size:
-                return self._cut(call, call.block, size)
-            call.waits_for_window_since = self.now()
-            self._waiting[call.stream_id] = call
-        return None
-
-    def _cut(self, call: Call, block: Block, size: int) -> bytes | Outgoing:
-        start, stop = call.position, call.position + size
-        self._core.account(call.stream_id, size)
-        cut = self._link.cut(block, start, stop, self._core.frame_bytes, call.stream_id)
-        call.position = stop
-        if stop == block.nbytes:
-            call.block_sent()
-        else:
-            self._ready.append(call)
-        return cut  # type: ignore[no-any-return]
+        return self._turns.next_output()
 
     # What the calls tell.
 
@@ -127,7 +102,7 @@ class Session:
             self._link.wake()
 
     def has_block(self, call: Call) -> None:
-        self._ready.append(call)
+        self._turns.add(call)
         self._link.wake()
 
     def finish(self, call: Call, status: Status, text: str, metadata: Metadata) -> None:
@@ -136,8 +111,8 @@ class Session:
             self._forget(call.stream_id)
             self._link.wake()
 
-    def consumed(self, call: Call, message: bytes) -> None:
-        self._core.consumed(call.stream_id, message)
+    def consumed(self, call: Call, messages: MessageRun) -> None:
+        self._core.consumed(call.stream_id, messages)
         self._link.wake()
 
     # What the server tells.
@@ -181,6 +156,7 @@ class Session:
         elif due is Due.LEAVE:
             self.drain()
         elif due is Due.PING:
+            self._times.pinged(now)
             self._core.ping(_KEEPALIVE_PING)
             self._link.wake()
         for call in list(self._calls.values()):
@@ -199,28 +175,45 @@ class Session:
         self._times.ready()
 
     def _on_call(self, event: events.CallOpened) -> None:
-        handler = self._host.handlers(event.head.path)
+        try:
+            handler = self._host.handler_for(event.head)
+        except CallFailedError as error:
+            self._core.finish(event.stream_id, error.status, error.text)
+            return
         if handler is None:
             self._core.finish(event.stream_id, Status.UNIMPLEMENTED, "Method not found!")
             return
-        is_stream = handler.pool is Pool.BLOCKS
-        if is_stream and self._host.open_streams >= self._host.limits.max_streams:
-            text = "the server has as many streams as it takes; try again later"
-            self._core.finish(event.stream_id, Status.RESOURCE_EXHAUSTED, text)
-            return
-        self._host.open_streams += is_stream
-        call = Call(event.stream_id, event.head, handler, self._host.pools[handler.pool], self)
+        call = Call(event.stream_id, event.head, handler, self._host.pools, self)
         self._calls[event.stream_id] = call
         if event.head.timeout is not None:
             self._timers[event.stream_id] = self._host.loop.call_later(
                 event.head.timeout, self.guarded, self.finish, call,
                 Status.DEADLINE_EXCEEDED, "Deadline Exceeded", (),
             )  # fmt: skip
+        if handler.takes_stream:
+            self._begin(call)
 
-    def _on_message(self, event: events.MessageArrived) -> None:
+    def _begin(self, call: Call) -> None:
+        """Call the method, unless there are as many streams or waiting calls as there may be."""
+        if self._host.is_busy(call.handler.pool):
+            text = "too many calls wait for the server; try again later"
+            self.finish(call, Status.RESOURCE_EXHAUSTED, text, ())
+            return
+        if call.handler.pool is Pool.BLOCKS:
+            if self._host.open_streams >= self._host.limits.max_streams:
+                text = "the server has as many streams as it takes; try again later"
+                self.finish(call, Status.RESOURCE_EXHAUSTED, text, ())
+                return
+            self._host.open_streams += 1
+        call.begin()
+
+    def _on_messages(self, event: events.MessagesArrived) -> None:
         if call := self._calls.get(event.stream_id):
-            if call.takes_more:
-                call.receive(event.message)
+            if call.takes(len(event.messages)):
+                call.receive(event.messages)
+                if not call.handler.takes_stream:  # it is the only one: nothing to wait for
+                    call.end_request()
+                    self._begin(call)
             else:
                 text = f"{call.context.head.path} takes one request message, not several"
                 self.finish(call, Status.UNIMPLEMENTED, text, ())
@@ -228,17 +221,14 @@ class Session:
     def _on_request_end(self, event: events.RequestEnded) -> None:
         if call := self._calls.get(event.stream_id):
             call.end_request()
+            if not call.has_begun:
+                self._begin(call)
 
     def _on_gone(self, event: events.CallGone) -> None:
         self._forget(event.stream_id)
 
     def _on_window(self, event: events.WindowOpened) -> None:
-        waiting = (event.stream_id,) if event.stream_id else tuple(self._waiting)
-        for stream_id in waiting:
-            if stream_id in self._waiting and self._core.window(stream_id):
-                call = self._waiting.pop(stream_id)
-                call.waits_for_window_since = None
-                self._ready.append(call)
+        self._turns.window_opened(event.stream_id)
 
     def _on_ping_answer(self, event: events.PingAnswered) -> None:
         if event.payload == DRAIN_PING:
@@ -250,7 +240,7 @@ class Session:
     _HANDLERS: ClassVar[dict[type, Callable[..., None]]] = {
         events.PeerReady: _on_ready,
         events.CallOpened: _on_call,
-        events.MessageArrived: _on_message,
+        events.MessagesArrived: _on_messages,
         events.RequestEnded: _on_request_end,
         events.CallGone: _on_gone,
         events.WindowOpened: _on_window,
@@ -261,10 +251,10 @@ class Session:
     def _forget(self, stream_id: int) -> None:
         if timer := self._timers.pop(stream_id, None):
             timer.cancel()
-        self._waiting.pop(stream_id, None)
+        self._turns.drop(stream_id)
         if call := self._calls.pop(stream_id, None):
+            self._host.open_streams -= call.has_begun and call.handler.pool is Pool.BLOCKS
             call.stop()
-            self._host.open_streams -= call.handler.pool is Pool.BLOCKS
         self._times.call_ended(self.now())
         self._close_if_done()
 

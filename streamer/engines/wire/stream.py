@@ -1,57 +1,72 @@
-"""What the core knows of open calls: their requests so far, and what nobody has taken of them."""
+"""What the core knows of open calls: what they hold of their requests, and what that costs."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from streamer.engines.wire.messages import MessageReader
-from streamer.engines.wire.request import RefusedError
+from streamer.engines.wire.messages import ACCEPTED_ENCODING, MessageReader
+from streamer.engines.wire.meter import EARNED_BY_CALL, price_of_fields
+from streamer.engines.wire.request import RefusedError, list_bytes, parse_head
 from streamer.errors import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
-# Messages of a client stream that may wait to be taken; beyond it the window stays shut.
-_UNTAKEN_BYTES = 65_536
-# What a message takes in memory beside its bytes.
-_MESSAGE_BYTES = 64
+    from streamer.codec.message_run import MessageRun
+    from streamer.engines.wire.limits import Limits, Patience
+    from streamer.engines.wire.metadata import Field
+    from streamer.engines.wire.request import RequestHead
+
 # Messages of the largest permitted size that a connection may have begun and not finished.
 _UNFINISHED_MESSAGES = 4
 
 
 class Stream:
-    """One call. `has_responded`: its headers were sent; `has_message`: a whole one has come."""
+    """One call. `has_responded`: its headers were sent; `has_message`: a whole one has come.
 
-    def __init__(self, encoding: bytes, max_request_bytes: int) -> None:
+    `head_cost` is what its header fields cost unless it is answered, `held_head_bytes` what
+    is kept of them.
+    """
+
+    def __init__(self, limits: Limits, head_cost: float) -> None:
         self.has_responded = False
         self.has_message = False
-        self._reader = MessageReader(encoding, max_request_bytes)
+        self.head_cost = head_cost
+        self.held_head_bytes = 0
+        self._max_message_bytes = limits.max_request_bytes
+        self._reader = MessageReader(ACCEPTED_ENCODING, self._max_message_bytes)
+        self._max_untaken_bytes = limits.receive_window_bytes
         self._untaken_bytes = 0
         self._withheld_window = 0
+
+    def begin(self, head: RequestHead) -> None:
+        """Take note of what the call's header fields say."""
+        self.held_head_bytes = head.held_bytes
+        self._reader = MessageReader(head.encoding, self._max_message_bytes)
 
     @property
     def unfinished_bytes(self) -> int:
         """Bytes of a message whose end has not come yet."""
         return self._reader.unfinished_bytes
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes) -> MessageRun:
         """Return the messages that `data` completes; RefusedError."""
         messages = self._reader.feed(data)
-        self._untaken_bytes += _size_of(messages)
-        self.has_message = self.has_message or bool(messages)
+        self._untaken_bytes += messages.held_bytes
+        self.has_message = self.has_message or len(messages) > 0
         return messages
 
     def withholds(self, window: int) -> bool:
         """Whether to keep `window` from the peer until messages have been taken."""
-        if self._untaken_bytes <= _UNTAKEN_BYTES:
+        if self._untaken_bytes <= self._max_untaken_bytes:
             return False
         self._withheld_window += window
         return True
 
-    def take(self, message: bytes) -> int:
-        """Take note that a message was used; return the window that the peer gets back."""
-        self._untaken_bytes -= _size_of((message,))
-        if self._untaken_bytes > _UNTAKEN_BYTES:
+    def take(self, messages: MessageRun) -> int:
+        """Take note that messages were used; return the window that the peer gets back."""
+        self._untaken_bytes -= messages.held_bytes
+        if self._untaken_bytes > self._max_untaken_bytes:
             return 0
         window, self._withheld_window = self._withheld_window, 0
         return window
@@ -60,10 +75,12 @@ class Stream:
 class Streams:
     """The open calls of one connection, by their stream's number."""
 
-    def __init__(self, max_request_bytes: int) -> None:
-        self._max_request_bytes = max_request_bytes
+    def __init__(self, limits: Limits, patience: Patience) -> None:
+        self._limits = limits
+        self._patience = patience
         self._streams: dict[int, Stream] = {}
         self._unfinished_bytes = 0
+        self._held_head_bytes = 0
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -71,23 +88,51 @@ class Streams:
     def __contains__(self, stream_id: int) -> bool:
         return stream_id in self._streams
 
+    @property
+    def are_full(self) -> bool:
+        return len(self._streams) >= self._limits.max_streams_per_connection
+
     def get(self, stream_id: int) -> Stream | None:
         return self._streams.get(stream_id)
 
-    def open(self, stream_id: int, encoding: bytes) -> None:
-        self._streams[stream_id] = Stream(encoding, self._max_request_bytes)
+    def open(self, stream_id: int, fields: Sequence[Field]) -> RequestHead:
+        """Begin a call; RefusedError, after which it is there, to be answered.
 
-    def drop(self, stream_id: int) -> Stream | None:
-        """Forget a call, and return it if it was there."""
+        Fields of a size that was advertised are paid for when the call ends without an
+        answer; those of a larger one now.
+        """
+        size = list_bytes(fields)
+        cost = price_of_fields(size)
+        if size > self._limits.max_header_list_bytes:
+            self._patience.owe(cost)
+            cost = 0.0
+        stream = self._streams[stream_id] = Stream(self._limits, cost)
+        head = parse_head(fields, self._limits.max_header_list_bytes)
+        if self._held_head_bytes + head.held_bytes > self._limits.max_held_head_bytes:
+            stream.head_cost = 0.0  # it is the others that are at fault
+            text = "the calls of this connection have too much metadata together"
+            raise RefusedError(Status.RESOURCE_EXHAUSTED, text)
+        self._held_head_bytes += head.held_bytes
+        stream.begin(head)
+        return head
+
+    def drop(self, stream_id: int, *, is_answered: bool = False) -> bool:
+        """Forget a call, whose request came and was answered or not; whether it was there."""
         stream = self._streams.pop(stream_id, None)
-        if stream is not None:
-            self._unfinished_bytes -= stream.unfinished_bytes
-        return stream
+        if stream is None:
+            return False
+        self._unfinished_bytes -= stream.unfinished_bytes
+        self._held_head_bytes -= stream.held_head_bytes
+        if is_answered:
+            self._patience.earn(EARNED_BY_CALL)
+        else:
+            self._patience.owe(stream.head_cost)
+        return True
 
     def clear(self) -> None:
         self._streams.clear()
 
-    def feed(self, stream_id: int, data: bytes) -> list[bytes]:
+    def feed(self, stream_id: int, data: bytes) -> MessageRun:
         """Return the messages of an open call that `data` completes; RefusedError."""
         stream = self._streams[stream_id]
         before = stream.unfinished_bytes
@@ -95,11 +140,7 @@ class Streams:
             messages = stream.feed(data)
         finally:
             self._unfinished_bytes += stream.unfinished_bytes - before
-        if self._unfinished_bytes > _UNFINISHED_MESSAGES * self._max_request_bytes:
+        if self._unfinished_bytes > _UNFINISHED_MESSAGES * self._limits.max_request_bytes:
             text = "too many calls on this connection with half a request message"
             raise RefusedError(Status.RESOURCE_EXHAUSTED, text)
         return messages
-
-
-def _size_of(messages: Iterable[bytes]) -> int:
-    return sum(len(message) + _MESSAGE_BYTES for message in messages)

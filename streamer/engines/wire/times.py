@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from streamer.engines.wire.limits import Limits
 
 
+# A peer that must go has this long to take what it is told about that.
+LAST_WORDS_SECONDS = 2.0
+
+
 class Due(Enum):
     """What it is time for."""
 
@@ -43,6 +47,10 @@ class Times:
     def call_ended(self, now: float) -> None:
         self._last_call = now
 
+    def pinged(self, now: float) -> None:
+        """Take note that the peer was asked for a sign of life."""
+        self._pinged = now
+
     def due(self, now: float, *, calls: int, blocked_since: float | None) -> tuple[Due, str]:
         """Return what is due, and why, for the log.
 
@@ -59,6 +67,5 @@ class Times:
         if not calls and now - self._last_call > limits.idle_seconds:
             return Due.LEAVE, "idle"
         if self._pinged is None and now - self._heard > keepalive.time_seconds:
-            self._pinged = now
             return Due.PING, "silence"
         return Due.NOTHING, ""

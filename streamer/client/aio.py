@@ -1,0 +1,171 @@
+"""The asyncio client: as `client`, with `async with` and `async for`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Self
+
+import grpc
+import grpc.aio
+
+from proto import embedding_stream_pb2 as pb
+from streamer.client.channel import DEFAULT_MAX_MESSAGE_BYTES, channel_options, failure_of
+from streamer.client.failures import CLOSED, ClosedError
+from streamer.client.reading import Reading, ReadPolicy, Rpc
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+
+    import pyarrow as pa
+
+    from streamer.client.progress import DatasetHeaders
+
+
+class AsyncBatchStream:
+    """The record batches of one read, in order; see `client.BatchStream`."""
+
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        reading: Reading,
+        sleep: Callable[[float], Awaitable[object]],
+    ) -> None:
+        self._reading = reading
+        self._sleep = sleep
+        self._method: grpc.aio.UnaryStreamMultiCallable[pb.RequestParams, bytes] = (
+            channel.unary_stream(
+                reading.method, pb.RequestParams.SerializeToString, response_deserializer=None
+            )
+        )
+        self._batches = self._read()
+        self._peeked: list[pa.RecordBatch] = []
+        self._has_begun = False
+
+    async def dataset(self) -> DatasetHeaders:
+        """Return what the server says of its dataset; waits for the first rows."""
+        if not self._has_begun:
+            self._has_begun = True
+            async for batch in self._batches:
+                self._peeked.append(batch)
+                break
+        return self._reading.headers
+
+    def __aiter__(self) -> AsyncIterator[pa.RecordBatch]:
+        return self
+
+    async def __anext__(self) -> pa.RecordBatch:
+        self._has_begun = True
+        return self._peeked.pop() if self._peeked else await anext(self._batches)
+
+    async def close(self) -> None:
+        """End the read; harmless if it has ended."""
+        await self._batches.aclose()
+        self._peeked.clear()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _read(self) -> AsyncGenerator[pa.RecordBatch, None]:
+        reading = self._reading
+        pause: float | None = 0.0
+        while pause is not None:
+            if pause:
+                await self._sleep(pause)
+            with _closed_client():
+                call = self._method(
+                    reading.request(), timeout=reading.call_seconds(), metadata=reading.metadata
+                )
+            try:
+                with _closed_client():
+                    reading.begin(await call.initial_metadata())
+                    async for message in call:
+                        if batch := reading.add(message):
+                            yield batch
+                if batch := reading.rest():
+                    yield batch
+                pause = reading.end()
+            except grpc.RpcError as error:
+                if batch := reading.rest():
+                    yield batch
+                pause = reading.fail(failure_of(error))
+            finally:
+                call.cancel()
+
+
+@contextlib.contextmanager
+def _closed_client() -> Iterator[None]:
+    """Tell the end of the client from the end of the task, which is cancelled in either case."""
+    try:
+        yield
+    except grpc.aio.UsageError:  # no calls on a channel that is closed
+        raise ClosedError(CLOSED) from None
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise ClosedError(CLOSED) from None
+
+
+class AsyncEmbeddingClient:
+    """As `client.EmbeddingClient`, for one event loop."""
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        policy: ReadPolicy = ReadPolicy(),  # noqa: B008 - immutable
+        max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+        sleep: Callable[[float], Awaitable[object]] | None = None,
+    ) -> None:
+        options = channel_options(max_message_bytes)
+        self._channel = (
+            grpc.aio.insecure_channel(target, options)
+            if credentials is None
+            else grpc.aio.secure_channel(target, credentials, options)
+        )
+        self._policy = policy
+        self._closed = asyncio.Event()
+        self._sleep = sleep or self._pause
+
+    def batches(
+        self,
+        after: str = "",
+        chunk_size: int = 0,
+        *,
+        rpc: Rpc = Rpc.CHUNKS,
+        must_exist: bool = False,
+        fingerprint: str | None = None,
+        deadline_seconds: float | None = None,
+    ) -> AsyncBatchStream:
+        """Return the rows whose id comes after `after`; as `EmbeddingClient.batches`."""
+        reading = Reading(
+            self._policy,
+            after=after,
+            chunk_size=chunk_size,
+            rpc=rpc,
+            must_exist=must_exist,
+            fingerprint=fingerprint,
+            deadline_seconds=deadline_seconds,
+        )
+        return AsyncBatchStream(self._channel, reading, self._sleep)
+
+    async def close(self) -> None:
+        """Close the connection; reads under way end."""
+        self._closed.set()
+        await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, at most until the client is closed."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._closed.wait(), seconds)

@@ -1,0 +1,72 @@
+"""Messages of a client stream as they come: many in one buffer, to be decoded together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamer.codec.cursor import Spans
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+# What a message takes in memory beside its bytes.
+_MESSAGE_BYTES = 64
+
+
+class MessageRun:
+    """Protobuf messages: number i is data[starts[i]:ends[i]]; in between may be anything."""
+
+    __slots__ = ("data", "ends", "starts")
+
+    def __init__(self, data: bytes, starts: Sequence[int], ends: Sequence[int]) -> None:
+        self.data = data
+        self.starts = starts
+        self.ends = ends
+
+    @classmethod
+    def of(cls, messages: Sequence[bytes]) -> MessageRun:
+        """Put single messages together."""
+        ends = np.cumsum([len(message) for message in messages], dtype=np.int64).tolist()
+        return cls(b"".join(messages), [0, *ends[:-1]][: len(ends)], ends)
+
+    @classmethod
+    def joined(cls, runs: Sequence[MessageRun]) -> MessageRun:
+        """Put the messages of several runs into one."""
+        starts: list[int] = []
+        ends: list[int] = []
+        before = 0
+        for run in runs:
+            starts += [before + start for start in run.starts]
+            ends += [before + end for end in run.ends]
+            before += len(run.data)
+        return cls(b"".join(run.data for run in runs), starts, ends)
+
+    @property
+    def held_bytes(self) -> int:
+        """Roughly what the run takes in memory."""
+        return len(self.data) + _MESSAGE_BYTES * len(self)
+
+    @property
+    def spans(self) -> Spans:
+        return Spans(np.array(self.starts, np.int64), np.array(self.ends, np.int64))
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, number: int) -> bytes:
+        """Return a message, copied."""
+        return self.data[self.starts[number] : self.ends[number]]
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield each message, copied."""
+        return (self[number] for number in range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, MessageRun) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"MessageRun({len(self)} messages, {len(self.data)} bytes)"

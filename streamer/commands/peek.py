@@ -1,0 +1,99 @@
+"""`streamer peek`: what a server has, for people."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from convert.id_text import format_ids
+from streamer.batch_schema import id_kind_of
+from streamer.client.client import EmbeddingClient
+from streamer.client.reading import ReadPolicy
+from streamer.commands.row_bar import row_bar
+from streamer.dataset_file import id_matrix
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    import grpc
+    import pyarrow as pa
+
+
+# One that doesn't answer is reported soon: somebody is waiting.
+_POLICY = ReadPolicy(max_tries=3, call_seconds=60)
+_SHOWN_FLOATS = 3
+_CHUNK_ROWS = 2048
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+
+def peek(
+    source: str,
+    credentials: grpc.ChannelCredentials | None,
+    *,
+    after: str,
+    rows: int,
+    count_rest: bool,
+) -> None:
+    """Print the headers and the first `rows` rows; then count the others."""
+    chunk_rows = _CHUNK_ROWS if count_rest else min(max(rows, 1), _CHUNK_ROWS)
+    console = Console()
+    with (
+        EmbeddingClient(source, credentials=credentials, policy=_POLICY) as client,
+        client.batches(after, chunk_rows) as stream,
+    ):
+        begin = time.monotonic()
+        headers = stream.dataset
+        seconds = time.monotonic() - begin
+        for name, value in headers._asdict().items():
+            console.print(Text(f"{name.replace('_', ' '):<16} {_said(value)}"), soft_wrap=True)
+        first = list(_until(stream, rows)) if rows else []
+        console.print(_table(first, rows) if first else "no rows shown")
+        console.print(f"first rows came after {seconds * 1000:,.0f} ms")
+        if count_rest:
+            came = sum(batch.num_rows for batch in first)
+            with row_bar("count") as bar:
+                bar.expect(headers.rows_remaining, came)
+                for batch in stream:
+                    bar.advance(batch.num_rows)
+            rate = (came + bar.rows) / (time.monotonic() - begin)
+            console.print(f"{came + bar.rows:,} rows in all, {rate:,.0f} rows/s")
+
+
+def _until(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+    """Take batches until they have `rows` rows."""
+    for batch in batches:
+        yield batch
+        rows -= batch.num_rows
+        if rows <= 0:
+            return
+
+
+def _table(batches: list[pa.RecordBatch], rows: int) -> Table:
+    table = Table()
+    for name in batches[0].schema.names:
+        table.add_column(name, overflow="fold", no_wrap=name == "id")
+    for batch in batches:
+        ids = format_ids(id_kind_of(batch.schema), id_matrix(batch))
+        for id_, row in zip(ids, batch.slice(0, rows).to_pylist(), strict=False):
+            *texts, vector = list(row.values())[1:]
+            floats = ", ".join(f"{value:.4f}" for value in vector[:_SHOWN_FLOATS])
+            table.add_row(
+                *map(_plain, (id_.tobytes().decode(), *map(str, texts), f"[{floats}, ...]"))
+            )
+        rows -= batch.num_rows
+    return table
+
+
+def _plain(text: str) -> Text:
+    """Return text as it is, without what a terminal would obey."""
+    return Text("".join(char if char.isprintable() else _REPLACEMENT for char in text))
+
+
+def _said(value: object) -> str:
+    if value is None:
+        return "(the server does not say)"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -1,0 +1,114 @@
+"""`streamer pull`: load a table from a server, every row once."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from streamer.client.client import EmbeddingClient
+from streamer.client.reading import ReadPolicy
+from streamer.commands.row_bar import row_bar
+from streamer.config import required_database
+from streamer.pull import pull
+from streamer.sinks.database import clear_errors, connect, database
+from streamer.sinks.locks import table_lock
+from streamer.sinks.target import TableName
+from streamer.sinks.vector_index import IndexKind, build_index, check_index
+
+if TYPE_CHECKING:
+    import grpc
+    import psycopg
+
+    from streamer.config import Settings
+    from streamer.pull import Plan, Pulled
+    from streamer.sinks.table import OnConflict
+
+
+def pull_into_table(
+    settings: Settings,
+    *,
+    source: str,
+    credentials: grpc.ChannelCredentials | None,
+    table: str,
+    on_conflict: OnConflict,
+    restart: bool,
+    index: IndexKind,
+) -> None:
+    """Pull from `source`, HOST:PORT, into `table` of DATABASE_URL, then index it."""
+    with database(required_database(settings)) as dsn, connect(dsn) as connection:
+        with clear_errors():
+            name = TableName.parse(connection, table)
+        lock = table_lock(
+            connection, name,
+            wait_seconds=settings.lock_timeout_seconds,
+            on_wait=lambda: click.echo(f"{name} is being loaded by another program; waiting"),
+        )  # fmt: skip
+        with lock:
+            client = EmbeddingClient(
+                source,
+                credentials=credentials,
+                policy=ReadPolicy(
+                    max_tries=settings.pull_tries, call_seconds=settings.pull_timeout_seconds
+                ),
+            )
+            with row_bar("pull") as bar:
+
+                def announce(plan: Plan) -> None:
+                    rows, left = plan.dataset_rows, plan.rows_left
+                    done = rows - left if rows is not None and left is not None else 0
+                    if plan.dimension is not None:
+                        check_index(index, plan.dimension)
+                    bar.expect(rows, done)
+                    click.echo(_announcement(plan))
+
+                pulled = pull(
+                    client,
+                    connection,
+                    name,
+                    load_bytes=settings.pull_commit_size,
+                    chunk_rows=settings.pull_chunk_size,
+                    on_conflict=on_conflict,
+                    restart=restart,
+                    announce=announce,
+                    advance=bar.advance,
+                )
+                rate = bar.rate
+            click.echo(_summary(name, pulled, rate))
+            _index(connection, name, index, settings.index_memory)
+
+
+def _index(
+    connection: psycopg.Connection, name: TableName, kind: IndexKind, memory: str | None
+) -> None:
+    if kind is IndexKind.NONE:
+        return
+    click.echo(f"building the {kind} index ...")
+    begin = time.monotonic()
+    if build_index(connection, name, kind, memory=memory):
+        click.echo(f"built in {time.monotonic() - begin:.1f} s")
+    else:
+        click.echo("the table has one already")
+
+
+def _announcement(plan: Plan) -> str:
+    if plan.rows_left is None:
+        return "pulling; the server does not say how many rows there are"
+    if plan.rows_left == 0:
+        return f"nothing new: the table has all of the dataset's {plan.dataset_rows:,} rows"
+    where = f"after {plan.resumes_after}" if plan.resumes_after else "from the first"
+    return f"pulling {plan.rows_left:,} of {plan.dataset_rows:,} rows, {where}"
+
+
+def _summary(name: TableName, pulled: Pulled, rate: float) -> str:
+    line = f"{pulled.rows:,} rows written"
+    if pulled.rows:
+        line += f", {rate:,.0f} rows/s"
+    line += f"; {name} has {pulled.table_rows:,} rows"
+    if pulled.table_rows < pulled.expected_rows:
+        line += (
+            f"\nwarning: that is fewer than the {pulled.expected_rows:,} that were pulled into"
+            " it: somebody deleted some. --restart writes all of them again"
+        )
+    return line

@@ -1,0 +1,42 @@
+"""`streamer receive`: a Batch Server that stores what is uploaded in a table."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from streamer.commands.running import limits_of, run_engine
+from streamer.config import required_database
+from streamer.sinks.database import DatabaseDownError, database
+from streamer.sinks.upload_sink import UploadSinks
+from streamer.upload_service import UploadService
+
+if TYPE_CHECKING:
+    from streamer.config import Settings
+
+_log = logging.getLogger(__name__)
+
+
+def receive(settings: Settings, *, port: int, table: str, dimension: int | None) -> None:
+    """Store rows in `table` of DATABASE_URL until told to stop.
+
+    A database that is down meanwhile, or from the start, is UNAVAILABLE to senders.
+    """
+    with database(required_database(settings)) as dsn:
+        sinks = UploadSinks(dsn, table, dimension)
+        try:
+            with sinks.open():
+                pass
+        except DatabaseDownError as error:
+            _log.warning("%s; senders are told UNAVAILABLE until it is", error)
+        run_engine(
+            UploadService(sinks.open, block_bytes=settings.receive_commit_size),
+            settings,
+            host=settings.grpc_host,
+            port=port,
+            limits=limits_of(settings)._replace(
+                max_request_bytes=settings.max_message_size,
+                receive_window_bytes=settings.receive_window_size,
+            ),
+            after_grace=sinks.cancel,
+        )

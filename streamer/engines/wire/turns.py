@@ -1,0 +1,70 @@
+"""Which call of a connection sends next: each a share of its block, one after another."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamer.engines.wire.call import Call
+    from streamer.engines.wire.connection import Connection
+    from streamer.engines.wire.interfaces import Block, Link
+    from streamer.engines.wire.segments import Outgoing
+
+# What one call sends before others on its connection have their turn.
+_SHARE_BYTES = 1 << 20
+
+
+class Turns:
+    """The calls that have a block to send. On the event loop only."""
+
+    def __init__(self, core: Connection, link: Link, now: Callable[[], float]) -> None:
+        self._core = core
+        self._link = link
+        self._now = now
+        self._ready: deque[Call] = deque()
+        # Calls that have a block and no window, those that have waited longest first.
+        self._waiting: dict[int, Call] = {}
+
+    def add(self, call: Call) -> None:
+        """Let a call send its block; one that has none when its turn comes is passed over."""
+        self._ready.append(call)
+
+    def drop(self, stream_id: int) -> None:
+        self._waiting.pop(stream_id, None)
+
+    def window_opened(self, stream_id: int) -> None:
+        """Take note that a stream may send more; 0: perhaps any of them."""
+        for waiting in (stream_id,) if stream_id else tuple(self._waiting):
+            if waiting in self._waiting and self._core.window(waiting):
+                self._ready.append(self._waiting.pop(waiting))
+
+    def next_output(self) -> bytes | Outgoing | None:
+        """Return DATA of the call whose turn it is; None if none may send."""
+        while self._ready:
+            call = self._ready.popleft()
+            if call.block is None:
+                continue
+            share = _SHARE_BYTES if self._ready else self._link.share_alone_bytes
+            left = call.block.nbytes - call.position
+            size = min(left, share, self._core.window(call.stream_id))
+            if size:
+                return self._cut(call, call.block, size)
+            if call.waits_for_window_since is None:
+                call.waits_for_window_since = self._now()
+            self._waiting[call.stream_id] = call
+        return None
+
+    def _cut(self, call: Call, block: Block, size: int) -> bytes | Outgoing:
+        call.waits_for_window_since = None
+        start, stop = call.position, call.position + size
+        self._core.account(call.stream_id, size)
+        cut = self._link.cut(block, start, stop, self._core.frame_bytes, call.stream_id)
+        call.position = stop
+        if stop == block.nbytes:
+            call.block_sent()
+        else:
+            self._ready.append(call)
+        return cut  # type: ignore[no-any-return]

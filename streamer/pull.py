@@ -1,0 +1,164 @@
+"""From a server into a table: every row once, whatever is killed meanwhile.
+
+Rows come and are made into COPY's form in one thread, while another writes those before
+them. A load of rows and the checkpoint after it are committed together.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple
+from uuid import UUID
+
+from convert.id_text import format_ids
+from streamer.batch_schema import id_kind_of
+from streamer.client.failures import DatasetChangedError, ServerFailedError
+from streamer.dataset_file import id_matrix
+from streamer.errors import Status, StreamerError
+from streamer.sinks.checkpoints import Checkpoint, Checkpoints
+from streamer.sinks.copy_binary import copy_rows
+from streamer.sinks.database import clear_errors
+from streamer.sinks.table import CopyRows, EmbeddingTable, OnConflict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    import psycopg
+    import pyarrow as pa
+
+    from streamer.client.client import EmbeddingClient
+    from streamer.sinks.target import TableName
+
+
+class OtherDatasetError(StreamerError):
+    """The table was loaded from another dataset than the server has now."""
+
+    status = Status.FAILED_PRECONDITION
+
+
+class Load(NamedTuple):
+    """Rows that are written in one transaction; `last_id` is text as the server writes it."""
+
+    rows: CopyRows
+    last_id: str
+    dimension: int
+
+
+class Plan(NamedTuple):
+    """What a pull is about to do: None where the server doesn't say how much there is."""
+
+    dataset_rows: int | None
+    rows_left: int | None
+    dimension: int | None
+    resumes_after: str
+
+
+class Pulled(NamedTuple):
+    """`rows` were written; the table has `table_rows` now, and should have `expected_rows`."""
+
+    rows: int
+    table_rows: int
+    expected_rows: int
+
+
+def pull(
+    client: EmbeddingClient,
+    connection: psycopg.Connection,
+    name: TableName,
+    *,
+    load_bytes: int,
+    chunk_rows: int,
+    on_conflict: OnConflict,
+    restart: bool,
+    announce: Callable[[Plan], None],
+    advance: Callable[[int], None],
+) -> Pulled:
+    """Write what the table doesn't have yet; the caller holds the table's lock.
+
+    `load_bytes` are committed at a time, in COPY's form; about four times that is held in
+    memory. `restart` begins at the first row, whatever the checkpoint says. Calls `announce`
+    once, before the table is made, then `advance` with the rows of every commit. Raises
+    ReadError, DatabaseError, OtherDatasetError.
+    """
+    with clear_errors():
+        checkpoints = Checkpoints(connection, name.schema)
+        checkpoint = None if restart else checkpoints.load(name.oid(connection))
+    if checkpoint and not checkpoint.rows:  # nothing of that dataset is in the table
+        checkpoint = None
+    after = checkpoint.last_id if checkpoint else ""
+    stream = client.batches(
+        after,
+        chunk_rows,
+        must_exist=bool(after),
+        fingerprint=(checkpoint and checkpoint.fingerprint) or None,
+    )
+    # The client is closed first: a thread that waits for the server would go on waiting.
+    with (
+        ThreadPoolExecutor(1, "pull") as ahead,
+        contextlib.closing(client),
+        _refusal_explained(lambda: checkpoints.load(name.oid(connection))),
+        clear_errors(),
+    ):
+        dataset = stream.dataset
+        announce(Plan(dataset.rows, dataset.rows_remaining, dataset.dimension, after))
+        loads = loads_of(stream, load_bytes)
+        load = next(loads, None)
+        dimension = dataset.dimension or (load.dimension if load else None)
+        if dimension is None:  # no rows, and nothing known of them
+            return Pulled(0, 0, 0)
+        table = EmbeddingTable(connection, name, dimension)
+        if checkpoint is None:
+            checkpoint = checkpoints.start(table.oid, dataset.fingerprint or "")
+        written = 0
+        while load is not None:
+            coming = ahead.submit(next, loads, None)
+            with connection.transaction():
+                table.write(load.rows, on_conflict)
+                checkpoint = checkpoints.move(checkpoint, load.last_id, load.rows.rows)
+            written += load.rows.rows
+            advance(load.rows.rows)
+            load = coming.result()
+        return Pulled(written, table.count(), checkpoint.rows)
+
+
+def loads_of(batches: Iterable[pa.RecordBatch], load_bytes: int) -> Iterator[Load]:
+    """Put record batches together to loads of at least `load_bytes`, but for the last."""
+    pieces: list[pa.Buffer] = []
+    first = last = None
+    rows = 0
+    for last in batches:
+        first = first or last
+        pieces.append(copy_rows(last))
+        rows += last.num_rows
+        if sum(piece.size for piece in pieces) >= load_bytes:
+            yield _load(pieces, rows, first, last)
+            pieces, first, rows = [], None, 0
+    if first is not None:
+        yield _load(pieces, rows, first, last)
+
+
+def _load(pieces: list[pa.Buffer], rows: int, first: pa.RecordBatch, last: pa.RecordBatch) -> Load:
+    begin, end = id_matrix(first)[:1], id_matrix(last)[-1:]
+    return Load(
+        CopyRows(rows, UUID(bytes=begin.tobytes()), UUID(bytes=end.tobytes()), pieces),
+        format_ids(id_kind_of(last.schema), end).tobytes().decode(),
+        last.schema.field("vector").type.list_size,
+    )
+
+
+@contextlib.contextmanager
+def _refusal_explained(last_checkpoint: Callable[[], Checkpoint | None]) -> Iterator[None]:
+    """Say what to do where the server no longer has the dataset of the checkpoint."""
+    try:
+        yield
+    except (DatasetChangedError, ServerFailedError) as error:
+        checkpoint = last_checkpoint()
+        if error.status is not Status.FAILED_PRECONDITION or not checkpoint or not checkpoint.rows:
+            raise
+        message = (
+            f"the table has {checkpoint.rows:,} rows of dataset {checkpoint.fingerprint[:12]},"
+            f" up to {checkpoint.last_id}, and the server has another dataset now. --restart writes"
+            f" all of its rows over those of the same id. ({error})"
+        )
+        raise OtherDatasetError(message) from None

@@ -1,0 +1,1 @@
+"""Where record batches go: PostgreSQL with pgvector."""

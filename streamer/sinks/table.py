@@ -1,0 +1,155 @@
+"""The table that rows are written into: made if missing, checked if there.
+
+Rows go in by COPY where none of their ids is taken, which is the case unless somebody else
+wrote them; otherwise by way of a temporary table and INSERT ... ON CONFLICT.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+from psycopg import errors, sql
+
+from streamer.sinks.copy_binary import HEADER, TRAILER
+from streamer.sinks.database import DatabaseError, TargetError, creation_lock
+from streamer.sinks.target import COLUMNS, check_table, create_if_missing, vector_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    import psycopg
+    import pyarrow as pa
+
+    from streamer.sinks.target import TableName
+
+_VALUES = [name for name in COLUMNS if name != "id"]
+_STAGE = sql.Identifier("pg_temp", "embedding_streamer_stage")
+_SKIP = (
+    "INSERT INTO {table} AS old ({columns}) SELECT {columns} FROM {stage}"
+    " WHERE id BETWEEN %s AND %s ON CONFLICT (id) DO "
+    "NOTHING"
+)
+_UPDATE = (
+    _SKIP.removesuffix("NOTHING")
+    # By their bytes: pgvector's = may be out of sight, and takes -0.0 for 0.0.
+    + "UPDATE SET ({values}) = ROW({new}) WHERE ({old_texts}, {bytes}(old.vector))"
+    " IS DISTINCT FROM ({new_texts}, {bytes}(excluded.vector))"
+)
+# pgvector's limit for the type `vector`.
+_MAX_DIMENSION = 16_000
+
+
+class OnConflict(StrEnum):
+    """What becomes of a row whose id the table has already."""
+
+    UPDATE = "update"
+    SKIP = "skip"
+    ERROR = "error"
+
+
+class CopyRows(NamedTuple):
+    """Rows as COPY takes them: their number, smallest and greatest id, their bytes in pieces.
+
+    No id is there twice.
+    """
+
+    rows: int
+    first_id: UUID
+    last_id: UUID
+    pieces: Sequence[pa.Buffer]
+
+
+class TakenIdError(DatabaseError):
+    """The table has a row of this id already, and rows must be new."""
+
+
+class EmbeddingTable:
+    """A table of embeddings; `dimension` is floats per vector."""
+
+    def __init__(self, connection: psycopg.Connection, name: TableName, dimension: int) -> None:
+        """Make the table, and pgvector, where missing; TargetError if it can't take the rows."""
+        if not 0 < dimension <= _MAX_DIMENSION:
+            message = f"pgvector takes vectors of 1 to {_MAX_DIMENSION:,} floats, not {dimension:,}"
+            raise TargetError(message)
+        self._connection = connection
+        self._name = name
+        with connection.transaction():
+            creation_lock(connection)
+            self._vector_schema = vector_schema(connection).replace("%", "%%")
+            self._columns = _columns(sql.Identifier(self._vector_schema, "vector"), dimension)
+            create_if_missing(connection, name, self._columns + sql.SQL(", PRIMARY KEY (id)"))
+            check_table(connection, name, dimension)
+        self.oid = name.oid(connection) or 0
+
+    def count(self) -> int:
+        """Return the rows that the table has now."""
+        row = self._execute("SELECT count(*) FROM {table}").fetchone()
+        return int(row[0]) if row else 0
+
+    def write(self, rows: CopyRows, on_conflict: OnConflict) -> None:
+        """Write `rows`, in the transaction that is open; TakenIdError, DatabaseError."""
+        if on_conflict is OnConflict.ERROR or not self._has_between(rows.first_id, rows.last_id):
+            try:
+                with self._connection.transaction():  # a savepoint
+                    self._copy(sql.Identifier(*self._name), rows)
+            except errors.UniqueViolation as error:
+                if on_conflict is OnConflict.ERROR:
+                    message = f"the table has such a row already: {error.diag.message_detail}"
+                    raise TakenIdError(message) from None
+                # Somebody else wrote it between the look and the COPY.
+            else:
+                return
+        self._merge(rows, on_conflict)
+
+    def _has_between(self, first: UUID, last: UUID) -> bool:
+        query = "SELECT EXISTS (SELECT FROM {table} WHERE id BETWEEN %s AND %s)"
+        row = self._execute(query, first, last).fetchone()
+        return row is not None and bool(row[0])
+
+    def _copy(self, table: sql.Identifier, rows: CopyRows) -> None:
+        query = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(table, _names(COLUMNS))
+        with self._connection.cursor().copy(query) as copy:
+            copy.write(HEADER)
+            for piece in rows.pieces:
+                copy.write(memoryview(piece))
+            copy.write(TRAILER)
+
+    def _merge(self, rows: CopyRows, on_conflict: OnConflict) -> None:
+        """Write rows of which some may be there; those that are the same stay untouched."""
+        self._execute(
+            "CREATE TEMPORARY TABLE IF NOT EXISTS {stage} ({types}) ON COMMIT DELETE ROWS"
+        )
+        self._copy(_STAGE, rows)
+        # What an earlier merge of the same transaction has left there is not its matter.
+        query = _UPDATE if on_conflict is OnConflict.UPDATE else _SKIP
+        self._execute(query, rows.first_id, rows.last_id)
+
+    def _execute(self, query: str, *values: object) -> psycopg.Cursor:
+        parts = {
+            "table": self._name.identifier,
+            "stage": _STAGE,
+            "types": self._columns,
+            "columns": _names(COLUMNS),
+            "values": _names(_VALUES),
+            "new": _names(_VALUES, "excluded"),
+            "old_texts": _names(_VALUES[:-1], "old"),
+            "new_texts": _names(_VALUES[:-1], "excluded"),
+            "bytes": sql.Identifier(self._vector_schema, "vector_send"),
+        }
+        return self._connection.execute(sql.SQL(query).format(**parts), values)
+
+
+def _columns(vector_type: sql.Identifier, dimension: int) -> sql.Composed:
+    types = ("uuid", "text", "integer", "text", "text")
+    columns = [
+        sql.SQL("{} " + kind + " NOT NULL").format(sql.Identifier(column))
+        for column, kind in zip(COLUMNS, types, strict=False)
+    ]
+    columns.append(sql.SQL("vector {}({}) NOT NULL").format(vector_type, dimension))
+    return sql.SQL(", ").join(columns)
+
+
+def _names(columns: Sequence[str], *table: str) -> sql.Composed:
+    return sql.SQL(", ").join(sql.Identifier(*table, column) for column in columns)

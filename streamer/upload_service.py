@@ -1,0 +1,113 @@
+"""What UploadEmbeddings answers, whatever carries it: rows into a sink, failures named.
+
+Rows are stored a block at a time, as they come, and stay stored whatever happens to the
+rest of the call: a sender that calls again changes nothing that is there already. While a
+block is being stored nothing is taken from the sender. StreamerError: what the sender is
+told instead of a result.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from proto import embedding_stream_pb2 as pb
+from streamer.codec.message_run import MessageRun
+from streamer.errors import Status, StreamerError
+from streamer.row_check import check_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
+
+    from streamer.row_check import CheckedRows, RejectedRow
+    from streamer.service import Caller
+
+_log = logging.getLogger(__name__)
+
+# The counters of UploadResult are int32.
+_MAX_ROWS = 2**31 - 1
+# gRPC clients take answers of 4 MiB unless told otherwise.
+_MAX_FAILED_ID_BYTES = 3 << 20
+
+
+class TooManyRowsError(StreamerError):
+    """One call sent more rows than its result could count."""
+
+    status = Status.OUT_OF_RANGE
+
+
+class RowSink(Protocol):
+    """Where the rows of one call go. `dimension` is floats per vector, None while unknown."""
+
+    dimension: int | None
+
+    def write(self, rows: CheckedRows) -> list[RejectedRow]:
+        """Store sound rows, and keep the others; return those that it refuses itself."""
+
+
+class UploadService:
+    """EmbeddingUploadService over a sink that is opened for each call.
+
+    `block_bytes` of messages are stored at a time. May be shared between threads.
+    """
+
+    def __init__(
+        self,
+        open_sink: Callable[[], AbstractContextManager[RowSink]],
+        *,
+        block_bytes: int,
+        max_rows: int = _MAX_ROWS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._open_sink = open_sink
+        self._block_bytes = block_bytes
+        self._max_rows = max_rows
+        self._clock = clock
+
+    def upload_embeddings(self, runs: Iterable[MessageRun], caller: Caller) -> pb.UploadResult:
+        """Store every message that is a sound row; name those that aren't."""
+        begin = self._clock()
+        result = pb.UploadResult()
+        with self._open_sink() as sink:
+            for block in blocks_of(runs, self._block_bytes):
+                if len(block) > self._max_rows - result.total_count:
+                    message = f"a call takes {self._max_rows:,} rows; send the rest in another"
+                    raise TooManyRowsError(message)
+                checked = check_rows(block, sink.dimension)
+                refused = sink.write(checked)
+                _add(result, checked.accepted - len(refused), [*checked.rejected, *refused])
+        seconds = max(self._clock() - begin, 1e-9)
+        _log.info(
+            "UploadEmbeddings from %s: %s rows in %.2f s (%s rows/s), %s failed",
+            caller.peer, f"{result.total_count:,}", seconds,
+            f"{result.total_count / seconds:,.0f}", f"{result.failed_count:,}",
+        )  # fmt: skip
+        return result
+
+
+def blocks_of(runs: Iterable[MessageRun], block_bytes: int) -> Iterator[MessageRun]:
+    """Put runs together to blocks of at least `block_bytes`, but for the last."""
+    held: list[MessageRun] = []
+    size = 0
+    for run in runs:
+        held.append(run)
+        size += run.held_bytes
+        if size >= block_bytes:
+            yield MessageRun.joined(held)
+            held, size = [], 0
+    if held:
+        yield MessageRun.joined(held)
+
+
+def _add(result: pb.UploadResult, stored: int, rejected: list[RejectedRow]) -> None:
+    result.total_count += stored + len(rejected)
+    result.success_count += stored
+    result.failed_count += len(rejected)
+    room = _MAX_FAILED_ID_BYTES - result.ByteSize()
+    for row in rejected:
+        room -= len(row.id.encode()) + 3
+        if room < 0:
+            break  # the counters tell, and the sink has kept all of them
+        result.failed_ids.append(row.id)

@@ -110,6 +110,7 @@ def pull(
         table = EmbeddingTable(connection, name, dimension)
         if checkpoint is None:
             checkpoint = checkpoints.start(table.oid, dataset.fingerprint or "")
+        checkpoints.defer_flushes()
         written = 0
         while load is not None:
             coming = ahead.submit(next, loads, None)
@@ -119,6 +120,7 @@ def pull(
             written += load.rows.rows
             advance(load.rows.rows)
             load = coming.result()
+        checkpoints.flush(checkpoint)
         return Pulled(written, table.count(), checkpoint.rows)
 
 

@@ -78,6 +78,7 @@ _MAY_IMPORT: dict[str, set[str]] = {
     "streamer.config": {"streamer.chunking", "streamer.errors"},
     "streamer.logs": set(),
     "streamer.commands": {"streamer", "convert.id_text"},
+    "streamer.cli": {"streamer"},
     "streamer.__main__": {"streamer"},
 }  # fmt: skip
 # Parts that are pure: no network, no files, no clocks, no logging.

@@ -77,5 +77,19 @@ class Checkpoints:
             raise TargetError(message)
         return moved
 
+    def defer_flushes(self) -> None:
+        """Don't let commits wait for the disk, until `flush`.
+
+        A crash of the database may then take the last of them back, each of them whole, rows
+        and checkpoint: the load goes on from there.
+        """
+        self._connection.execute("SET synchronous_commit TO off")
+
+    def flush(self, seen: Checkpoint) -> None:
+        """Wait until everything that was committed is on disk, as the database is set up."""
+        with self._connection.transaction():
+            self._connection.execute("SET LOCAL synchronous_commit TO DEFAULT")
+            self._execute("UPDATE {table} SET updated_at = now() WHERE target = %s", seen.target)
+
     def _execute(self, query: str, *values: object) -> psycopg.Cursor:
         return self._connection.execute(sql.SQL(query).format(table=self._name.identifier), values)

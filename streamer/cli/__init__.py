@@ -1,0 +1,1 @@
+"""The command line: options and help of each subcommand; `streamer.commands` does the work."""

@@ -17,6 +17,7 @@ _PACKAGES = ("convert", "proto", "streamer")
 _MAY_IMPORT: dict[str, set[str]] = {
     "proto": set(),
     "convert": set(),
+    "convert.pickle_reader": set(),
     "streamer.errors": set(),
     "streamer.buffers": set(),
     "streamer.codec": {"convert.id_text", "streamer.errors", "streamer.buffers"},

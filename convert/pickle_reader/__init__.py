@@ -1,0 +1,23 @@
+"""Reads pickles of embeddings as data: nothing that they name is imported, called or made.
+
+`open_pickle(buffer).batches(...)` streams a list of dicts or a DataFrame as batches of
+columns. The buffer is a file in memory, mapped rather than read: values are taken from it
+when they are needed, floats and arrays are converted in place, so that memory doesn't
+grow with the file. What the pickle may name is listed in `convert.pickle_reader.known`.
+"""
+
+from convert.pickle_reader.columns import Batch, Values
+from convert.pickle_reader.errors import DamagedPickle, PickleReaderError, UnsupportedPickle
+from convert.pickle_reader.reader import Pickle, open_pickle
+from convert.pickle_reader.vectors import FloatLists
+
+__all__ = [
+    "Batch",
+    "DamagedPickle",
+    "FloatLists",
+    "Pickle",
+    "PickleReaderError",
+    "UnsupportedPickle",
+    "Values",
+    "open_pickle",
+]

@@ -1,0 +1,37 @@
+"""Batches of columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from convert.pickle_reader.vectors import FloatLists, float_lists
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from convert.pickle_reader.plain import Plain
+    from convert.pickle_reader.spans import Buffer
+
+Values: TypeAlias = "list[Any] | NDArray[Any] | pa.Array | FloatLists"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some rows; `columns` are those that were wanted, by name, each of `rows` values.
+
+    `row(i)` returns one of the rows whole, as a dict of plain values; it may read parts of
+    the file again.
+    """
+
+    rows: int
+    columns: Mapping[Any, Values]
+    row: Callable[[int], dict[Any, Any]]
+
+
+def make_column(values: list[Any], data: Buffer, plain: Plain) -> Values:
+    """Return `values`, as the machine made them, as a column."""
+    return float_lists(values, data, plain.value) or plain.values(values)

@@ -1,0 +1,126 @@
+"""The names that an embeddings pickle may contain, and what stands in for each.
+
+KNOWN is an allow-list of exact (module, name) pairs: what pandas 1.5 to 3, NumPy 1
+and 2 and pyarrow put into pickles, and a few harmless types of Python's own. pandas 3
+pickles its public names, older versions the modules that define the classes.
+"""
+
+from __future__ import annotations
+
+from convert.pickle_reader import arrow_values, numpy_values, pandas_values, python_values
+from convert.pickle_reader.stand_ins import Inert, Known
+
+_INTEGER_DTYPES = " ".join(
+    f"{module}.{sign}Int{bits}Dtype"
+    for module in ("pandas", "pandas.core.arrays.integer")
+    for sign in ("", "U")
+    for bits in (8, 16, 32, 64)
+)
+
+_ALLOWED = (
+    (python_values.make_bytearray, "builtins.bytearray __builtin__.bytearray"),
+    (python_values.make_bytes, "builtins.bytes __builtin__.bytes"),
+    (python_values.complex_number, "builtins.complex __builtin__.complex"),
+    (python_values.make_frozenset, "builtins.frozenset __builtin__.frozenset"),
+    (python_values.make_set, "builtins.set __builtin__.set"),
+    (python_values.make_slice, "builtins.slice __builtin__.slice"),
+    (numpy_values.encode_bytes, "_codecs.encode"),
+    (python_values.make_dict, "collections.OrderedDict"),
+    (python_values.date, "datetime.date"),
+    (python_values.datetime, "datetime.datetime"),
+    (python_values.time, "datetime.time"),
+    (python_values.timedelta, "datetime.timedelta"),
+    (python_values.timezone, "datetime.timezone"),
+    (python_values.decimal_number, "decimal.Decimal"),
+    (python_values.Uuid, "uuid.UUID"),
+    (python_values.utc, "pytz._UTC"),
+    # NumPy
+    (numpy_values.Dtype, "numpy.dtype"),
+    (numpy_values.no_call, "numpy.ndarray"),
+    (
+        numpy_values.reconstruct_array,
+        "numpy.core.multiarray._reconstruct numpy._core.multiarray._reconstruct",
+    ),
+    (numpy_values.scalar, "numpy.core.multiarray.scalar numpy._core.multiarray.scalar"),
+    (
+        numpy_values.array_from_buffer,
+        "numpy.core.numeric._frombuffer numpy._core.numeric._frombuffer",
+    ),
+    # pyarrow
+    (arrow_values.array, "pyarrow.lib._restore_array"),
+    (arrow_values.chunked_array, "pyarrow.lib.chunked_array"),
+    (arrow_values.buffer, "pyarrow.lib.py_buffer"),
+    (arrow_values.type_for_alias, "pyarrow.lib.type_for_alias"),
+    (arrow_values.timestamp, "pyarrow.lib.timestamp"),
+    (arrow_values.duration, "pyarrow.lib.duration"),
+    # pandas
+    (pandas_values.Frame, "pandas.DataFrame pandas.core.frame.DataFrame"),
+    (pandas_values.Blocks, "pandas.core.internals.managers.BlockManager"),
+    (pandas_values.block, "pandas._libs.internals._unpickle_block"),
+    (
+        pandas_values.Index,
+        (
+            "pandas.Index pandas.core.indexes.base.Index "
+            "pandas.RangeIndex pandas.core.indexes.range.RangeIndex "
+            "pandas.core.indexes.numeric.Int64Index pandas.core.indexes.numeric.UInt64Index "
+            "pandas.core.indexes.numeric.Float64Index "
+            "pandas.DatetimeIndex pandas.core.indexes.datetimes.DatetimeIndex"
+        ),
+    ),
+    (
+        pandas_values.new_index,
+        "pandas.core.indexes.base._new_Index pandas.core.indexes.datetimes._new_DatetimeIndex",
+    ),
+    (pandas_values.Categorical, "pandas.Categorical pandas.core.arrays.categorical.Categorical"),
+    (
+        pandas_values.CategoricalType,
+        "pandas.CategoricalDtype pandas.core.dtypes.dtypes.CategoricalDtype",
+    ),
+    (
+        pandas_values.ArrayBacked,
+        (
+            "pandas.arrays.StringArray pandas.core.arrays.string_.StringArray "
+            "pandas.arrays.DatetimeArray pandas.core.arrays.datetimes.DatetimeArray "
+            "pandas.arrays.TimedeltaArray pandas.core.arrays.timedeltas.TimedeltaArray"
+        ),
+    ),
+    (pandas_values.array_backed, "pandas._libs.arrays.__pyx_unpickle_NDArrayBacked"),
+    (
+        pandas_values.ArrowBacked,
+        (
+            "pandas.arrays.ArrowStringArray pandas.core.arrays.string_arrow.ArrowStringArray "
+            "pandas.arrays.ArrowExtensionArray pandas.core.arrays.arrow.array.ArrowExtensionArray"
+        ),
+    ),
+    (
+        pandas_values.Masked,
+        (
+            "pandas.arrays.IntegerArray pandas.core.arrays.integer.IntegerArray "
+            "pandas.arrays.FloatingArray pandas.core.arrays.floating.FloatingArray "
+            "pandas.arrays.BooleanArray pandas.core.arrays.boolean.BooleanArray"
+        ),
+    ),
+    (
+        Inert,
+        (
+            "pandas.StringDtype pandas.core.arrays.string_.StringDtype "
+            "pandas.ArrowDtype pandas.core.arrays.arrow.dtype.ArrowDtype "
+            "pandas.core.dtypes.dtypes.ArrowDtype "
+            "pandas.DatetimeTZDtype pandas.core.dtypes.dtypes.DatetimeTZDtype "
+            "pandas.BooleanDtype pandas.core.arrays.boolean.BooleanDtype "
+            "pandas.Float32Dtype pandas.core.arrays.floating.Float32Dtype "
+            "pandas.Float64Dtype pandas.core.arrays.floating.Float64Dtype " + _INTEGER_DTYPES
+        ),
+    ),
+    (python_values.nothing, "pandas._libs.tslibs.nattype._nat_unpickle"),
+    (python_values.timestamp, "pandas._libs.tslibs.timestamps._unpickle_timestamp"),
+)
+# Names that are values themselves.
+_CONSTANTS = "pandas.NA", "pandas._libs.missing.NA"
+
+KNOWN: dict[tuple[str, str], Known | None] = {
+    (module, name): Known(f"{module}.{name}", call)
+    for call, paths in _ALLOWED
+    for module, _, name in (path.rpartition(".") for path in paths.split())
+}
+KNOWN.update((tuple(path.rsplit(".", 1)), None) for path in _CONSTANTS)  # type: ignore[misc]

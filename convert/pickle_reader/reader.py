@@ -1,0 +1,155 @@
+"""The way in: a pickle as batches of columns."""
+
+from __future__ import annotations
+
+import mmap
+from typing import TYPE_CHECKING, Any
+
+from convert.pickle_reader.errors import UnsupportedPickle
+from convert.pickle_reader.frames import FrameColumns, damage_named
+from convert.pickle_reader.known import KNOWN
+from convert.pickle_reader.machine import Machine
+from convert.pickle_reader.memo import Memo
+from convert.pickle_reader.pandas_values import Frame
+from convert.pickle_reader.plain import Plain
+from convert.pickle_reader.records import Records
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+    from convert.pickle_reader.columns import Batch
+    from convert.pickle_reader.spans import Buffer, Lump
+    from convert.pickle_reader.stand_ins import Known
+
+BATCH_ROWS = 16_384
+# Lumps read again that are held: one for each of a row's columns, if it is read whole.
+_RECENT_LUMPS = 64
+
+
+def _ignore(_count: int) -> None:
+    """Be told of progress and do nothing."""
+
+
+def _all(_name: object) -> bool:
+    """Want every column."""
+    return True
+
+
+def open_pickle(buffer: Any) -> Pickle:  # noqa: ANN401 - typing has no type for buffers yet
+    """Look at a pickle in `buffer`: a mapped file, bytes, anything that has bytes.
+
+    Nothing of it is read yet. The buffer must not change while columns of it are in use.
+    """
+    return Pickle(buffer)
+
+
+class Pickle:
+    """A pickle, which can be read more than once, one pass after another.
+
+    As reading goes on, `columns` says which names were seen, in order of appearance, `rows`
+    how many rows, and `globals_named` which globals the pickle named, and at which byte
+    first.
+    """
+
+    def __init__(self, buffer: Any) -> None:  # noqa: ANN401
+        self._data: Buffer = (
+            buffer if isinstance(buffer, bytes | mmap.mmap) else memoryview(buffer).cast("B")
+        )
+        self._memo = Memo(len(self._data), self._read_again)
+        self._plain = Plain(self._data, self._read_lump)
+        self._lumps: dict[int, list[Any]] = {}
+        self.columns: Collection[Any] = ()
+        self.rows = 0
+        self.globals_named: dict[str, int] = {}
+
+    @property
+    def kind(self) -> str:
+        """Say what it begins like: "records", a list, or "frame", which calls something."""
+        begin = bytes(self._data[:12])
+        begin = begin[2:] if begin[:1] == b"\x80" else begin
+        begin = begin[9:] if begin[:1] == b"\x95" else begin
+        return "records" if begin[:1] in (b"]", b"(") else "frame"
+
+    def batches(
+        self, wanted: Callable[[Any], bool] = _all, *, batch_rows: int = BATCH_ROWS,
+        advance: Callable[[int], None] = _ignore,
+    ) -> Iterator[Batch]:  # fmt: skip
+        """Yield the rows, in batches of `batch_rows`; the last may have fewer.
+
+        `wanted(name)` says of each column, when it is first seen, whether its values are
+        handed out. A record without a name that others have holds None there, as do all
+        rows of the batches before the one in which the name first appears. `advance` is
+        told how many more bytes of the buffer were read.
+
+        Raise UnsupportedPickle or DamagedPickle, also after the last row was handed out.
+        """
+        self._memo = Memo(len(self._data), self._read_again)
+        self._lumps.clear()
+        self.rows = 0
+        machine = Machine(self._data, self._memo, self._find_global, self._read_lump)
+        records = Records(self._data, self._plain, wanted)
+        self.columns = records.columns.keys()
+        for batch in records.batches(machine.run(advance), batch_rows, lambda: machine.pos):
+            self.rows += batch.rows
+            yield batch
+        (content,) = machine.stack
+        if machine.has_root and content is machine.root:
+            return
+        if isinstance(content, Frame) and not self.rows:
+            yield from self._frame_batches(content, wanted, batch_rows)
+        elif type(content) is list and not self.rows:
+            rows = [list(self._plain.items(content))]
+            for batch in records.batches(rows, batch_rows, lambda: machine.pos):
+                self.rows += batch.rows
+                yield batch
+        else:
+            message = f"a {type(content).__name__}, not a list of dicts or a DataFrame"
+            raise UnsupportedPickle(message, machine.pos)
+
+    def _frame_batches(
+        self, frame: Frame, wanted: Callable[[Any], bool], batch_rows: int
+    ) -> Iterator[Batch]:
+        end = self._plain.offset = len(self._data)
+        with damage_named(end):
+            columns = FrameColumns(frame, self._data, self._plain)
+        self.columns = columns.columns.keys()
+        self.rows = columns.rows
+        batches = columns.batches([name for name in columns.columns if wanted(name)], batch_rows)
+        while True:
+            with damage_named(end):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
+    def _find_global(self, module: str, name: str, offset: int) -> Known | None:
+        shown = ascii(f"{module}.{name}")[1:-1]  # it may hold control characters
+        self.globals_named.setdefault(shown, offset)
+        if (module, name) not in KNOWN:
+            message = f"the pickle names {shown}, which no embeddings pickle needs"
+            raise UnsupportedPickle(message, offset)
+        return KNOWN[module, name]
+
+    def _read_again(self, offset: int, size: int, index: int) -> tuple[dict[int, Any], int]:
+        """Return the memo's entries from a checkpoint on, to the end of the item of `index`."""
+        machine = self._machine_again(offset, size)
+        for _ in machine.run(_ignore):
+            if machine.size > index:
+                break
+        return machine.live, machine.pos
+
+    def _read_lump(self, lump: Lump) -> list[Any]:
+        if lump.offset not in self._lumps:
+            machine = self._machine_again(lump.offset, lump.memo_size)
+            items = next(items for items in machine.run(_ignore) if items)
+            self._memo.spend(machine.pos - lump.offset, lump.offset)
+            self._lumps[lump.offset] = items
+            if len(self._lumps) > _RECENT_LUMPS:
+                del self._lumps[next(iter(self._lumps))]
+        return self._lumps[lump.offset]
+
+    def _machine_again(self, offset: int, size: int) -> Machine:
+        return Machine(
+            self._data, self._memo, self._find_global, self._read_lump,
+            pos=offset, size=size, is_again=True,
+        )  # fmt: skip

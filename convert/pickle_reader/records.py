@@ -1,0 +1,64 @@
+"""Rows that are dicts, as batches of columns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from convert.pickle_reader.columns import Batch, make_column
+from convert.pickle_reader.errors import UnsupportedPickle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from convert.pickle_reader.plain import Plain
+    from convert.pickle_reader.spans import Buffer
+
+
+class Records:
+    """Collects rows; `columns` are the names seen so far, in order of appearance."""
+
+    def __init__(self, data: Buffer, plain: Plain, wanted: Callable[[Any], bool]) -> None:
+        self.columns: dict[Any, bool] = {}
+        self._data = data
+        self._plain = plain
+        self._wanted = wanted
+        self._rows = 0
+
+    def batches(
+        self, pieces: Iterable[list[Any]], batch_rows: int, where: Callable[[], int]
+    ) -> Iterator[Batch]:
+        """Yield batches of `batch_rows` rows; `where` says how far the file was read."""
+        waiting: list[Any] = []
+        for piece in pieces:
+            self._check(piece, where())
+            waiting += piece
+            while len(waiting) >= batch_rows:
+                yield self._batch(waiting[:batch_rows])
+                del waiting[:batch_rows]
+        if waiting:
+            yield self._batch(waiting)
+
+    def _check(self, rows: list[Any], offset: int) -> None:
+        self._plain.offset = offset
+        names = self.columns.keys()
+        for row in rows:
+            if type(row) is not dict:
+                message = f"row {self._rows} is a {type(row).__name__}, not a dict"
+                raise UnsupportedPickle(message, offset)
+            if not names >= row.keys():
+                for name in row:
+                    if name not in names:
+                        self.columns[name] = self._wanted(name)
+            self._rows += 1
+
+    def _batch(self, rows: list[dict[Any, Any]]) -> Batch:
+        def whole_row(row: int) -> dict[Any, Any]:
+            whole: dict[Any, Any] = self._plain.value(rows[row])
+            return whole
+
+        columns = {
+            name: make_column([row.get(name) for row in rows], self._data, self._plain)
+            for name, is_wanted in self.columns.items()
+            if is_wanted
+        }
+        return Batch(len(rows), columns, whole_row)

@@ -1,0 +1,140 @@
+"""What the loop over the opcodes works on, and what it does between rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from convert.pickle_reader.arrays import pack_arrays
+from convert.pickle_reader.errors import DamagedPickle, UnsupportedPickle
+from convert.pickle_reader.memo import is_kept
+from convert.pickle_reader.repeats import Repeats
+from convert.pickle_reader.spans import Lump
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from convert.pickle_reader.memo import Memo
+    from convert.pickle_reader.spans import Buffer
+
+# Rows on the stack that are yielded before their list is complete. Python's own picklers
+# write batches of 1000, others all rows at once.
+_PIECE_ROWS = 1024
+# Of these, when rows on the stack are yielded before their list is complete.
+_PIECE_BYTES = 1 << 20
+
+
+class State:
+    """Reads `data` from `pos` on, where the memo has `size` entries.
+
+    `find_global(module, name, offset)` returns what a name stands for, `read_lump(lump)`
+    the items of a Lump. `is_again` is set
+    where items of a list are read a second time, from a checkpoint: then nothing is let
+    go, and it is yielded at the end of each item. After `run`, `stack` holds the result.
+    """
+
+    def __init__(
+        self, data: Buffer, memo: Memo, find_global: Callable[[str, str, int], Any],
+        read_lump: Callable[[Lump], list[Any]],
+        *, pos: int = 0, size: int = 0, is_again: bool = False,
+    ) -> None:  # fmt: skip
+        self.data = data
+        self.end = len(data)
+        self.memo = memo
+        self.live: dict[int, Any] = {} if is_again else memo.live
+        self.find_global = find_global
+        self.read_lump = read_lump
+        self.pos = pos
+        self.size = size
+        self.is_again = is_again
+        # The list of rows. On top of a mark it stands for rows that were yielded.
+        self.root: list[Any] = []
+        self.has_root = is_again
+        self.stack: list[Any] = []
+        # For each mark: the stack below, the memo's size, and where the values begin.
+        self.marks: list[tuple[list[Any], int, int]] = []
+        if is_again:
+            self.stack = [self.root]
+            self.marks = [([self.root], size, pos)]
+        self.irregular = -1  # the next entry of the memo that was set out of turn
+        # Values read again, by their identity, with the offset of what asked for them.
+        self.repeats = Repeats()
+        self.copies: dict[int, tuple[object, int]] = {}
+        self.skipped = 0  # bytes in spans
+        self._held_from = pos
+        self._is_root_pinned = False
+        self._rows_on_stack = 0
+
+    def recall(self, index: int, size: int, offset: int) -> Any:  # noqa: ANN401
+        """Return an entry of the memo that was let go; it can't be changed any more."""
+        value = self.memo.recall(index, size, offset)
+        if value is self.root:
+            message = "the list of rows refers to itself"
+            raise UnsupportedPickle(message, offset)
+        if is_kept(value):
+            self.live[index] = value
+        else:
+            self.copies.setdefault(id(value), (value, offset))
+        return value
+
+    def is_between_rows(self, stack: list[Any]) -> bool:
+        """Whether what follows is a row, or a batch of rows."""
+        marks = self.marks
+        below = marks[0][0] if marks else stack
+        if len(marks) > 1 or len(below) != 1 or below[0] is not self.root:
+            return False
+        # With a key on the stack it is inside a row. What is below was looked at before.
+        first = self._rows_on_stack if 0 < self._rows_on_stack <= len(stack) else 0
+        self._rows_on_stack = len(stack)
+        if all(type(row) is dict or row is self.root for row in stack[first:]):
+            return True
+        self._rows_on_stack = first
+        return False
+
+    def has_piece(self, stack: list[Any]) -> bool:
+        """Whether so many rows lie on the stack that they are better yielded now."""
+        is_much = len(stack) > _PIECE_ROWS or self.held_bytes(self.pos) > _PIECE_BYTES
+        return is_much and len(stack) > 1 and bool(self.marks) and not self.is_again
+
+    def is_irregular_within(self, entries: int) -> bool:
+        """Whether one of the next entries of the memo was set already."""
+        return self.size <= self.irregular < self.size + entries
+
+    def held_bytes(self, pos: int) -> int:
+        return pos - self._held_from - self.skipped
+
+    def note_rows(self, pos: int, size: int) -> None:
+        """Note a checkpoint: what follows can be read without what came before."""
+        if not self._is_root_pinned:
+            self._is_root_pinned = True
+            for index in [index for index, value in self.live.items() if value is self.root]:
+                self.memo.pin(index, self.root)
+        self.memo.mark(pos, size)
+
+    def let_go(self, first: int, begin: int = 0) -> None:
+        """Let go of the memo's entries from `first` on, and of copies made from `begin` on."""
+        if self.is_again:
+            return
+        self.memo.let_go(first, self.size)
+        self._rows_on_stack = 0
+        copies = self.copies
+        while copies and copies[key := next(reversed(copies))][1] >= begin:
+            del copies[key]
+        self.skipped = 0
+        self._held_from = self.pos
+
+    def lump(self, items: list[Any], first: int, begin: int, size: int) -> list[Any]:
+        """Let go of a batch of items of a long list; return what stands for them."""
+        packed = pack_arrays(items) or Lump(begin, first, len(items))
+        self.size = size
+        if not self.has_root:  # else their row is where they can be read again
+            self.memo.mark_batch(begin, first)
+        self.let_go(first, begin)
+        return [packed]
+
+    def check_stop(self, stack: list[Any], pos: int) -> None:
+        if self.marks or len(stack) != 1 or self.is_again:
+            message = "STOP comes too early"
+            raise DamagedPickle(message, pos)
+        if pos + 1 != self.end:
+            message = "something follows the end of the pickle"
+            raise DamagedPickle(message, pos + 1)

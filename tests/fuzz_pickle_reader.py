@@ -1,0 +1,60 @@
+"""Fuzzes the pickle reader by coverage, by hand: nothing but its two errors may come out.
+
+    pip install atheris; python tests/fuzz_pickle_reader.py FOLDER -max_total_time=300
+
+FOLDER keeps the inputs found. With little held, so that small inputs reach what large
+files do. A crash, a hang of more than five seconds or 1 GB of memory is a finding.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from pathlib import Path
+
+import atheris  # type: ignore[import-untyped]
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+with atheris.instrument_imports(include=["convert.pickle_reader"]):
+    from convert.pickle_reader import PickleReaderError, machine, memo, open_pickle, state
+
+
+def read_all(data: bytes) -> None:
+    """Read everything that can be asked for."""
+    scan = open_pickle(data)
+    try:
+        for batch in scan.batches(lambda name: name != "skipped", batch_rows=3):
+            for row in range(batch.rows):
+                batch.row(row)
+            for column in batch.columns.values():
+                len(column)
+    except PickleReaderError:
+        pass
+
+
+def seeds(folder: Path) -> None:
+    """Put the fixtures and a few small pickles into `folder`."""
+    folder.mkdir(exist_ok=True)
+    for path in (Path(__file__).parent / "pickles").glob("*.pkl"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    row = {"id": "a", "v": [0.5, 1.5, 2.5], "n": {"x": (1, 2.5, {3}), "y": "long" * 99}}
+    for protocol in range(6):
+        rows = [row, dict(row), row, {"id": "b", "skipped": [row] * 5}]
+        (folder / f"records-{protocol}").write_bytes(pickle.dumps(rows, protocol))
+
+
+def main() -> None:
+    for module, name, value in (
+        (machine, "_CHECKPOINT_BYTES", 1), (machine, "_LUMP_ITEMS", 4),
+        (state, "_PIECE_ROWS", 2), (machine, "_PAUSE_BYTES", 16),
+        (memo, "_ASKED", 1), (memo, "_GENERATION", 1), (memo, "_RECENT", 1),
+    ):  # fmt: skip
+        setattr(module, name, value)
+    seeds(Path(sys.argv[1]))
+    atheris.Setup([*sys.argv, "-timeout=5", "-rss_limit_mb=1024", "-max_len=4096"], read_all)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -46,6 +47,7 @@ ORDER BY other.vector <=> one.vector LIMIT 5
 @click.option("--rows", default=10_000, show_default=True, help="Rows of the sample.")
 def main(pickle: Path | None, rows: int) -> None:
     """Show the way from a pickle to a nearest-neighbour query, and how long it takes."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and clean up
     seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="embedding-demo-") as folder:
         work = Path(folder)

@@ -40,8 +40,8 @@ class _Commands(click.Group):
 def main() -> None:
     """Stream embeddings from an Arrow file that `python -m convert` made.
 
-    Exit codes: 0 done, 1 something is wrong with the file or the address, 2 wrong
-    options or settings.
+    Exit codes: 0 done, 1 something is wrong with a file, a peer, the database or a row, 2
+    wrong options or settings.
     """
 
 

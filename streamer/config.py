@@ -16,6 +16,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from streamer.chunking import MAX_CHUNK_ROWS
 from streamer.errors import StreamerError
 
+# What PostgreSQL can say in milliseconds: 24 days.
+_MAX_SECONDS = 2_147_483
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
 
@@ -70,12 +72,12 @@ class Settings(BaseSettings):
     pull_chunk_size: Annotated[int, Field(ge=1, le=MAX_CHUNK_ROWS)] = 2048
     pull_commit_size: Annotated[ByteSize, Field(ge=1, le=1 << 30)] = ByteSize(8 << 20)
     pull_tries: Annotated[int, Field(ge=1)] = 10
-    pull_timeout_seconds: Annotated[float, Field(gt=0)] = 300.0
+    pull_timeout_seconds: Annotated[float, Field(gt=0, le=_MAX_SECONDS)] = 300.0
+    # How long it waits while another program loads the same table.
+    lock_timeout_seconds: Annotated[float, Field(gt=0, le=_MAX_SECONDS)] = 60.0
     # What `receive` commits at a time, and takes of each upload ahead of the database.
     receive_commit_size: Annotated[ByteSize, Field(ge=1, le=1 << 30)] = ByteSize(8 << 20)
     receive_window_size: Annotated[ByteSize, Field(ge=65_535, le=2**31 - 1)] = ByteSize(1 << 20)
-    # How long it waits while another program loads the same table.
-    lock_timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
     # The database's maintenance_work_mem while an index is built, such as 1GB.
     index_memory: str | None = None
     # Where `pull` and `receive` write, where --into doesn't say it: it may hold a password.
@@ -107,7 +109,7 @@ class Settings(BaseSettings):
 
 def required_database(settings: Settings) -> str:
     """Return DATABASE_URL; SettingsError if nobody has given it."""
-    if settings.database_url is None:
+    if not settings.database_url:
         message = "no database: give --into or DATABASE_URL"
         raise SettingsError(message)
     return settings.database_url

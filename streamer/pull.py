@@ -15,7 +15,7 @@ from convert.id_text import format_ids
 from streamer.batch_schema import id_kind_of
 from streamer.client.failures import DatasetChangedError, ServerFailedError
 from streamer.dataset_file import id_matrix
-from streamer.errors import Status, StreamerError
+from streamer.errors import DecodeError, Status, StreamerError
 from streamer.sinks.checkpoints import Checkpoint, Checkpoints
 from streamer.sinks.copy_binary import copy_rows
 from streamer.sinks.database import clear_errors
@@ -79,7 +79,7 @@ def pull(
     `load_bytes` are committed at a time, in COPY's form; about four times that is held in
     memory. `restart` begins at the first row, whatever the checkpoint says. Calls `announce`
     once, before the table is made, then `advance` with the rows of every commit. Raises
-    ReadError, DatabaseError, OtherDatasetError.
+    ReadError, DecodeError, DatabaseError, OtherDatasetError.
     """
     with clear_errors():
         checkpoints = Checkpoints(connection, name.schema)
@@ -104,22 +104,32 @@ def pull(
         announce(Plan(dataset.rows, dataset.rows_remaining, dataset.dimension, after))
         loads = loads_of(stream, load_bytes)
         load = next(loads, None)
-        dimension = dataset.dimension or (load.dimension if load else None)
+        dimension = load.dimension if load else dataset.dimension
         if dimension is None:  # no rows, and nothing known of them
             return Pulled(0, 0, 0)
-        table = EmbeddingTable(connection, name, dimension)
-        if checkpoint is None:
-            checkpoint = checkpoints.start(table.oid, dataset.fingerprint or "")
+        if dataset.dimension not in (None, dimension):
+            message = f"the server announces {dataset.dimension} floats and sends {dimension}"
+            raise DecodeError(message)
         checkpoints.defer_flushes()
+        table: EmbeddingTable | None = None
         written = 0
-        while load is not None:
+        while True:
             coming = ahead.submit(next, loads, None)
             with connection.transaction():
-                table.write(load.rows, on_conflict)
-                checkpoint = checkpoints.move(checkpoint, load.last_id, load.rows.rows)
-            written += load.rows.rows
-            advance(load.rows.rows)
+                if table is None or checkpoint is None:  # made with its first rows, or not at all
+                    table = EmbeddingTable(connection, name, dimension)
+                    checkpoint = checkpoint or checkpoints.start(
+                        table.oid, dataset.fingerprint or ""
+                    )
+                if load is not None:
+                    table.write(load.rows, on_conflict)
+                    checkpoint = checkpoints.move(checkpoint, load.last_id, load.rows.rows)
+            if load is not None:
+                written += load.rows.rows
+                advance(load.rows.rows)
             load = coming.result()
+            if load is None:
+                break
         checkpoints.flush(checkpoint)
         return Pulled(written, table.count(), checkpoint.rows)
 
@@ -155,8 +165,11 @@ def _refusal_explained(last_checkpoint: Callable[[], Checkpoint | None]) -> Iter
     try:
         yield
     except (DatasetChangedError, ServerFailedError) as error:
-        checkpoint = last_checkpoint()
-        if error.status is not Status.FAILED_PRECONDITION or not checkpoint or not checkpoint.rows:
+        if error.status is not Status.FAILED_PRECONDITION:
+            raise
+        with clear_errors():
+            checkpoint = last_checkpoint()
+        if not checkpoint or not checkpoint.rows:
             raise
         message = (
             f"the table has {checkpoint.rows:,} rows of dataset {checkpoint.fingerprint[:12]},"

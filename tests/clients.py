@@ -126,6 +126,7 @@ def connect(
     backoff: Backoff | None = None,
     jitter: Callable[[], float] = lambda: 0.0,
     call_seconds: float = 20.0,
+    on_retry: Callable[[str], None] = lambda _: None,
     **options: Any,
 ) -> Client:
     """Return a client of either kind which sleeps by `clock`, or not at all."""
@@ -136,6 +137,7 @@ def connect(
         call_seconds=call_seconds,
         jitter=jitter,
         clock=clock,
+        on_retry=on_retry,
     )
     make = EmbeddingClient if kind == "sync" else BlockingClient
     return make(target, **{"policy": policy, "sleep": clock.sleep, **options})

@@ -11,7 +11,7 @@ import grpc.aio
 
 from proto import embedding_stream_pb2 as pb
 from streamer.client.channel import DEFAULT_MAX_MESSAGE_BYTES, channel_options, failure_of
-from streamer.client.failures import CLOSED, ClosedError
+from streamer.client.failures import CLOSED, ClosedError, failure_to_repeat
 from streamer.client.reading import Reading, ReadPolicy, Rpc
 
 if TYPE_CHECKING:
@@ -39,29 +39,42 @@ class AsyncBatchStream:
             )
         )
         self._batches = self._read()
-        self._peeked: list[pa.RecordBatch] = []
+        self._ahead: list[pa.RecordBatch] = []
         self._has_begun = False
+        self._failure: Exception | None = None
 
     async def dataset(self) -> DatasetHeaders:
         """Return what the server says of its dataset; waits for the first rows."""
         if not self._has_begun:
-            self._has_begun = True
-            async for batch in self._batches:
-                self._peeked.append(batch)
-                break
+            with contextlib.suppress(StopAsyncIteration):
+                self._ahead.append(await self._next())
+        elif self._failure is not None:
+            raise self._failure
         return self._reading.headers
 
     def __aiter__(self) -> AsyncIterator[pa.RecordBatch]:
         return self
 
     async def __anext__(self) -> pa.RecordBatch:
-        self._has_begun = True
-        return self._peeked.pop() if self._peeked else await anext(self._batches)
+        return self._ahead.pop() if self._ahead else await self._next()
 
     async def close(self) -> None:
         """End the read; harmless if it has ended."""
         await self._batches.aclose()
-        self._peeked.clear()
+        self._ahead.clear()
+
+    async def _next(self) -> pa.RecordBatch:
+        """Return the next batch; a read that has failed, or whose task was cancelled, is over."""
+        self._has_begun = True
+        if self._failure is not None:
+            raise self._failure
+        try:
+            return await anext(self._batches)
+        except StopAsyncIteration:
+            raise
+        except BaseException as error:
+            self._failure = failure_to_repeat(error)
+            raise
 
     async def __aenter__(self) -> Self:
         return self

@@ -11,15 +11,15 @@ time after the last row that the caller was given; see `ReadPolicy` for how long
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from itertools import chain, islice
 from typing import TYPE_CHECKING, Self
 
 import grpc
 
 from proto import embedding_stream_pb2 as pb
 from streamer.client.channel import DEFAULT_MAX_MESSAGE_BYTES, channel_options, failure_of
-from streamer.client.failures import CLOSED, ClosedError
+from streamer.client.failures import CLOSED, ClosedError, failure_to_repeat
 from streamer.client.reading import Reading, ReadPolicy, Rpc
 
 if TYPE_CHECKING:
@@ -33,42 +33,61 @@ if TYPE_CHECKING:
 class BatchStream:
     """The record batches of one read, in order; iterate, then close.
 
-    Their schema is `streamer.client.decoding.batch_schema`. Iteration raises ReadError,
+    Their schema is `streamer.batch_schema.batch_schema`. Iteration raises ReadError,
     DecodeError.
     """
 
     def __init__(
-        self, channel: grpc.Channel, reading: Reading, sleep: Callable[[float], object]
+        self,
+        channel: grpc.Channel,
+        reading: Reading,
+        sleep: Callable[[float], object],
+        closed: threading.Event,
     ) -> None:
         self._reading = reading
         self._sleep = sleep
         self._method: grpc.UnaryStreamMultiCallable[pb.RequestParams, bytes] = channel.unary_stream(
             reading.method, pb.RequestParams.SerializeToString, response_deserializer=None
         )
-        self._read_on = self._read()
-        self._batches: Iterator[pa.RecordBatch] = self._read_on
+        self._closed = closed
+        self._batches = self._read()
+        self._ahead: list[pa.RecordBatch] = []
         self._has_begun = False
+        self._failure: Exception | None = None
 
     @property
     def dataset(self) -> DatasetHeaders:
         """What the server says of its dataset; waits for the first rows."""
         if not self._has_begun:
-            self._has_begun = True
-            first = list(islice(self._read_on, 1))
-            self._batches = chain(first, self._read_on)
+            with contextlib.suppress(StopIteration):
+                self._ahead.append(self._next())
+        elif self._failure is not None:
+            raise self._failure
         return self._reading.headers
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         return self
 
     def __next__(self) -> pa.RecordBatch:
-        self._has_begun = True
-        return next(self._batches)
+        return self._ahead.pop() if self._ahead else self._next()
 
     def close(self) -> None:
         """End the read; harmless if it has ended."""
-        self._read_on.close()
-        self._batches = self._read_on  # without what was read ahead
+        self._batches.close()
+        self._ahead.clear()
+
+    def _next(self) -> pa.RecordBatch:
+        """Return the next batch; a read that has failed fails again, and never just ends."""
+        self._has_begun = True
+        if self._failure is not None:
+            raise self._failure
+        try:
+            return next(self._batches)
+        except StopIteration:
+            raise
+        except BaseException as error:
+            self._failure = failure_to_repeat(error)
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -96,6 +115,8 @@ class BatchStream:
                     yield batch
                 pause = reading.end()
             except grpc.RpcError as error:
+                if self._closed.is_set():
+                    raise ClosedError(CLOSED) from None
                 if batch := reading.rest():
                     yield batch
                 pause = reading.fail(failure_of(error))
@@ -153,7 +174,7 @@ class EmbeddingClient:
             fingerprint=fingerprint,
             deadline_seconds=deadline_seconds,
         )
-        return BatchStream(self._channel, reading, self._sleep)
+        return BatchStream(self._channel, reading, self._sleep, self._closed)
 
     def close(self) -> None:
         """Close the connection; reads under way end."""

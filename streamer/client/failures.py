@@ -17,6 +17,10 @@ _CUT_OFF = {
 }
 
 
+# Characters of a server's text that are shown: it may be a stack trace.
+_MAX_TEXT_CHARS = 300
+# A server may ask for patience, not for a standstill.
+_MAX_RETRY_INFO_SECONDS = 300.0
 CLOSED = "the client was closed"
 
 
@@ -33,9 +37,9 @@ class ClosedError(ReadError):
 class ServerFailedError(ReadError):
     """The server answered with a status that another try wouldn't change."""
 
-    def __init__(self, status: Status, text: str) -> None:
-        super().__init__(f"the server answered {status.name}: {text}")
-        self.status = status
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(f"the server answered {failure.said}")
+        self.status = failure.status
 
 
 class NoProgressError(ReadError):
@@ -62,6 +66,13 @@ class DatasetChangedError(ReadError):
     status = Status.FAILED_PRECONDITION
 
 
+def failure_to_repeat(error: BaseException) -> Exception:
+    """Return what a read that `error` has ended raises from then on."""
+    if isinstance(error, StreamerError):
+        return error
+    return ClosedError(f"the read was broken off ({type(error).__name__}); begin another one")
+
+
 class Failure(NamedTuple):
     """How a call ended: its status, its text, and the seconds that RetryInfo asks for."""
 
@@ -70,9 +81,22 @@ class Failure(NamedTuple):
     retry_seconds: float | None = None
 
     @property
+    def said(self) -> str:
+        """Status and text in one line, whatever the server has put into it."""
+        shown = self.text[: 2 * _MAX_TEXT_CHARS]
+        line = " ".join("".join(char if char.isprintable() else " " for char in shown).split())
+        if len(line) > _MAX_TEXT_CHARS:
+            line = f"{line[:_MAX_TEXT_CHARS]} ..."
+        return f"{self.status.name}: {line}"
+
+    @property
     def is_transient(self) -> bool:
         """Whether another try may succeed: what the server says, else what is known of it."""
         if self.retry_seconds is not None or self.status in _TRANSIENT:
             return True
         text = self.text.lower()
         return any(words in text for words in _CUT_OFF.get(self.status, ()))
+
+    def wait_seconds(self, backoff_seconds: float) -> float:
+        """Return how long to wait before another try: what the server asks for, if more."""
+        return max(backoff_seconds, min(self.retry_seconds or 0.0, _MAX_RETRY_INFO_SECONDS))

@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from streamer.retry import Backoff
 
 _NUMBER = re.compile("[0-9]{1,4000}")  # Python takes 4,300 digits
-# A server may ask for patience, not for a standstill.
-_MAX_RETRY_INFO_SECONDS = 300.0
 
 
 class DatasetHeaders(NamedTuple):
@@ -84,6 +82,7 @@ class Progress:
         backoff: Backoff,
         jitter: Callable[[], float],
         fingerprint: str | None = None,
+        on_retry: Callable[[str], None] = lambda _: None,
     ) -> None:
         kind = IdKind.ULID if len(after) == IdKind.ULID.chars else IdKind.UUID
         self._last_id = parse_checkpoint(after, kind) if after else None
@@ -93,6 +92,7 @@ class Progress:
         self._max_tries = max_tries
         self._backoff = backoff
         self._jitter = jitter
+        self._on_retry = on_retry
         self._fingerprint = fingerprint
         self._rows_expected: int | None = None
         self._failed_tries = 0
@@ -145,17 +145,19 @@ class Progress:
         if self.is_complete:
             return None
         if not failure.is_transient:
-            raise ServerFailedError(failure.status, failure.text)
+            raise ServerFailedError(failure)
         self._failed_tries = self._failed_tries + 1 if self.rows == self._rows_before else 0
         self._rows_before = self.rows
         if self._failed_tries >= self._max_tries:
             message = (
                 f"no further row in {self._failed_tries} tries; the last one ended with"
-                f" {failure.status.name}: {failure.text}"
+                f" {failure.said}"
             )
             raise NoProgressError(message)
         wait = self._backoff.seconds(max(self._failed_tries, 1), self._jitter())
-        return max(wait, min(failure.retry_seconds or 0.0, _MAX_RETRY_INFO_SECONDS))
+        seconds = failure.wait_seconds(wait)
+        self._on_retry(f"{failure.said}; going on in {seconds:.1f} s")
+        return seconds
 
     def _check_order(self, ids: NDArray[np.uint8]) -> None:
         high, low = halves(ids)

@@ -12,6 +12,7 @@ from proto import embedding_stream_pb2 as pb
 from streamer.client.decoding import DEFAULT_BATCH_ROWS, ChunkMessages, RowMessages
 from streamer.client.failures import DeadlineError
 from streamer.client.progress import DatasetHeaders, Progress
+from streamer.errors import InvalidRequestError
 from streamer.retry import Backoff
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class ReadPolicy:
 
     A read ends after `max_tries` calls in a row without a new row. A single call may take
     `call_seconds`; one that brought rows before that is simply continued by the next.
+    `on_retry` is told, as a text, why there is a pause.
     """
 
     max_tries: int = 10
@@ -45,6 +47,7 @@ class ReadPolicy:
     call_seconds: float = 300.0
     jitter: Callable[[], float] = random.random
     clock: Callable[[], float] = time.monotonic
+    on_retry: Callable[[str], None] = lambda _: None
 
 
 class Reading:
@@ -67,7 +70,11 @@ class Reading:
             backoff=policy.backoff,
             jitter=policy.jitter,
             fingerprint=fingerprint,
+            on_retry=policy.on_retry,
         )
+        if not 0 <= chunk_size < 1 << 31:  # what the request can say; the server knows its limit
+            message = f"chunk_size {chunk_size} is no number of rows"
+            raise InvalidRequestError(message)
         self.method = f"/{_SERVICE.full_name}/{rpc}"
         self.metadata: tuple[tuple[str, str], ...] = (
             (("checkpoint-policy", "must-exist"),) if must_exist else ()

@@ -32,10 +32,6 @@ if TYPE_CHECKING:
 
 # Bytes encoded at a time; grpcio asks for a message when the one before is on its way.
 _SLICE_BYTES = 1 << 20
-# A receiver may ask for patience, not for a standstill.
-_MAX_RETRY_INFO_SECONDS = 300.0
-# Characters of a receiver's text that are shown: it may be a stack trace.
-_MAX_TEXT_CHARS = 300
 
 
 @dataclass(frozen=True)
@@ -111,13 +107,10 @@ class Uploader:
             if not _may_work_later(failure) or failed_tries >= policy.max_tries:
                 message = f"{name} {_ending(failure, failed_tries, policy.call_seconds)}"
                 raise UploadError(message)
-            wait = max(
-                policy.backoff.seconds(failed_tries, policy.jitter()),
-                min(failure.retry_seconds or 0.0, _MAX_RETRY_INFO_SECONDS),
-            )
+            wait = failure.wait_seconds(policy.backoff.seconds(failed_tries, policy.jitter()))
             self._on_retry(
                 f"{name} is sent again in {wait:.1f} s (try {failed_tries + 1} of"
-                f" {policy.max_tries}) after {_said(failure)}"
+                f" {policy.max_tries}) after {failure.said}"
             )
             policy.sleep(wait)
 
@@ -167,20 +160,9 @@ def _may_work_later(failure: Failure) -> bool:
 def _ending(failure: Failure, tries: int, call_seconds: float) -> str:
     if failure.status is Status.DEADLINE_EXCEEDED:
         return (
-            f"had no result: {_said(failure)} (UPLOAD_TIMEOUT_SECONDS is {call_seconds:g};"
+            f"had no result: {failure.said} (UPLOAD_TIMEOUT_SECONDS is {call_seconds:g};"
             " with UPLOAD_SEGMENT_ROWS segments can be made smaller)"
         )
     if _may_work_later(failure):
-        return (
-            f"wasn't acknowledged in {tries} tries, the last of which ended with {_said(failure)}"
-        )
-    return f"was refused with {_said(failure)}"
-
-
-def _said(failure: Failure) -> str:
-    """Return status and text in one line, whatever the receiver put into it."""
-    shown = failure.text[: 2 * _MAX_TEXT_CHARS]
-    line = " ".join("".join(char if char.isprintable() else " " for char in shown).split())
-    if len(line) > _MAX_TEXT_CHARS:
-        line = f"{line[:_MAX_TEXT_CHARS]} ..."
-    return f"{failure.status.name}: {line}"
+        return f"wasn't acknowledged in {tries} tries, the last of which ended with {failure.said}"
+    return f"was refused with {failure.said}"

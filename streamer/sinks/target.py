@@ -111,7 +111,7 @@ def dimension_of(connection: psycopg.Connection, name: TableName) -> int | None:
     return int(row[0]) if row and row[0] > 0 else None
 
 
-def check_table(connection: psycopg.Connection, name: TableName, dimension: int) -> None:
+def check_table(connection: psycopg.Connection, name: TableName, dimension: int | None) -> None:
     """Raise TargetError if rows with vectors of `dimension` floats can't go into the table."""
     kind = connection.execute(
         "SELECT relkind FROM pg_class WHERE oid = %s", (name.oid(connection),)
@@ -136,7 +136,7 @@ def check_table(connection: psycopg.Connection, name: TableName, dimension: int)
         if kind.split(".")[-1] not in types:
             message = f"table {name}: column {column} is of type {kind}, not {types[0]}"
             raise TargetError(message)
-        if column == "vector" and modifier not in (-1, dimension):
+        if column == "vector" and dimension and modifier not in (-1, dimension):
             message = (
                 f"table {name} holds vectors of {modifier} floats, the dataset's have {dimension}"
             )

@@ -14,7 +14,7 @@ from streamer.sinks.copy_binary import copy_rows
 from streamer.sinks.database import clear_errors, connect
 from streamer.sinks.dead_letters import DeadLetters
 from streamer.sinks.table import CopyRows, EmbeddingTable, OnConflict
-from streamer.sinks.target import TableName, dimension_of
+from streamer.sinks.target import TableName, check_table, dimension_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,6 +40,8 @@ class UploadSink:
     def __init__(
         self, connection: psycopg.Connection, name: TableName, dimension: int | None
     ) -> None:
+        if name.oid(connection) is not None:
+            check_table(connection, name, dimension)
         self.dimension = dimension_of(connection, name) or dimension
         self._connection = connection
         self._name = name

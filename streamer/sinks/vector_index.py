@@ -38,6 +38,13 @@ def check_index(kind: IndexKind, dimension: int) -> None:
         raise TargetError(message)
 
 
+def check_memory(connection: psycopg.Connection, memory: str | None) -> None:
+    """Raise DatabaseError, before rows are loaded, if `memory` is none to the database."""
+    if memory:
+        with connection.transaction(force_rollback=True):
+            connection.execute("SELECT set_config('maintenance_work_mem', %s, true)", (memory,))
+
+
 def build_index(
     connection: psycopg.Connection, name: TableName, kind: IndexKind, *, memory: str | None
 ) -> bool:
@@ -68,6 +75,7 @@ def _has_index(connection: psycopg.Connection, name: TableName, kind: IndexKind)
     with clear_errors():
         row = connection.execute(
             "SELECT EXISTS (SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
+            " JOIN pg_opclass o ON o.oid = i.indclass[0] AND o.opcname = 'vector_cosine_ops'"
             " JOIN pg_am m ON m.oid = c.relam WHERE i.indrelid = %s AND m.amname = %s"
             " AND i.indisvalid)",
             (name.oid(connection), kind.value),

@@ -2,14 +2,15 @@
 
 Rows are stored a block at a time, as they come, and stay stored whatever happens to the
 rest of the call: a sender that calls again changes nothing that is there already. While a
-block is being stored nothing is taken from the sender. StreamerError: what the sender is
-told instead of a result.
+block is being stored the next one is taken and checked, and no more. StreamerError: what
+the sender is told instead of a result.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
 from proto import embedding_stream_pb2 as pb
@@ -70,14 +71,20 @@ class UploadService:
         """Store every message that is a sound row; name those that aren't."""
         begin = self._clock()
         result = pb.UploadResult()
-        with self._open_sink() as sink:
-            for block in blocks_of(runs, self._block_bytes):
-                if len(block) > self._max_rows - result.total_count:
-                    message = f"a call takes {self._max_rows:,} rows; send the rest in another"
-                    raise TooManyRowsError(message)
-                checked = check_rows(block, sink.dimension)
-                refused = sink.write(checked)
-                _add(result, checked.accepted - len(refused), [*checked.rejected, *refused])
+        ahead = ThreadPoolExecutor(1, "upload")
+        try:
+            with self._open_sink() as sink:
+                blocks = self._checked(runs, sink.dimension)
+                checked = next(blocks, None)
+                while checked is not None:
+                    coming = ahead.submit(next, blocks, None)
+                    refused = sink.write(checked)
+                    _add(result, checked.accepted - len(refused), [*checked.rejected, *refused])
+                    checked = coming.result()
+        finally:
+            # It may be waiting for the sender, who is to hear of a failure first; with the
+            # end of the call it ends.
+            ahead.shutdown(wait=False)
         seconds = max(self._clock() - begin, 1e-9)
         _log.info(
             "UploadEmbeddings from %s: %s rows in %.2f s (%s rows/s), %s failed",
@@ -85,6 +92,18 @@ class UploadService:
             f"{result.total_count / seconds:,.0f}", f"{result.failed_count:,}",
         )  # fmt: skip
         return result
+
+    def _checked(self, runs: Iterable[MessageRun], dimension: int | None) -> Iterator[CheckedRows]:
+        rows = 0
+        for block in blocks_of(runs, self._block_bytes):
+            rows += len(block)
+            if rows > self._max_rows:
+                message = f"a call takes {self._max_rows:,} rows; send the rest in another"
+                raise TooManyRowsError(message)
+            checked = check_rows(block, dimension)
+            if checked.batch is not None:
+                dimension = checked.batch.schema.field("vector").type.list_size
+            yield checked
 
 
 def blocks_of(runs: Iterable[MessageRun], block_bytes: int) -> Iterator[MessageRun]:

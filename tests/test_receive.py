@@ -447,7 +447,7 @@ def test_three_failures_then_success(tmp_path: Path, url: str, engine: str) -> N
     write_dataset(tmp_path / "jobs.arrow", rows=500)
     name = urlsplit(url).path[1:]
     server = urlsplit(url)._replace(path="/postgres").geturl()
-    allow = f"UPDATE pg_database SET datallowconn = %s WHERE datname = '{name}'"  # noqa: S608
+    allow = f"UPDATE pg_database SET datallowconn = %s WHERE datname = '{name}'"
     run(server, allow, False)  # noqa: FBT003
     with _receiving(engine, url) as receiver:
         settings = {"UPLOAD_TRIES": "10", "UPLOAD_RETRY_SECONDS": "0.1"}

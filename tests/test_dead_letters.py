@@ -17,7 +17,7 @@ from streamer.codec.message_run import MessageRun
 from streamer.errors import Status
 from streamer.row_check import RejectedRow
 from streamer.service import Caller
-from streamer.sinks.database import DatabaseError, connect, database
+from streamer.sinks.database import DatabaseError, TargetError, connect, database
 from streamer.sinks.dead_letters import DeadLetters
 from streamer.sinks.target import TableName
 from streamer.sinks.upload_sink import UploadSinks
@@ -166,7 +166,9 @@ def test_a_table_of_another_dimension_takes_none_of_the_rows(url: str) -> None:
     """It says what it holds, whatever most rows have, or --dimension says."""
     _upload(url, _rows(3))
     other = [pb.Embedding(**row) for row in messages_of(make_batch(5, dimension=6, seed=1))]
-    result = _upload(url, [*other, *_rows(1, seed=2)], dimension=6)
+    with pytest.raises(TargetError, match="holds vectors of 4 floats"):
+        _upload(url, other, dimension=6)
+    result = _upload(url, [*other, *_rows(1, seed=2)])
 
     assert (6, 1, 5) == _counters(result)
     assert {"vector: not 4 floats"} == {reason for _, reason, _ in _letters(url)}

@@ -214,7 +214,7 @@ def test_blocks_conserve_messages_and_are_no_larger_than_they_need_to_be(
 
 
 def test_a_block_is_stored_before_more_is_taken() -> None:
-    """Whoever sends is held back for as long as the sink takes."""
+    """Whoever sends is held back for as long as the sink takes, but for a block."""
     sink = MemorySink()
     stored_before: list[int] = []
 
@@ -225,7 +225,8 @@ def test_a_block_is_stored_before_more_is_taken() -> None:
 
     _upload(sink, sent())
 
-    assert [0, 1, 2, 3, 4] == stored_before
+    assert all(stored >= number - 1 for number, stored in enumerate(stored_before))
+    assert 5 == len(sink.rows)
 
 
 def test_counters_do_not_overflow() -> None:

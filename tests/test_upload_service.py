@@ -229,6 +229,38 @@ def test_a_block_is_stored_before_more_is_taken() -> None:
     assert 5 == len(sink.rows)
 
 
+def test_a_silent_sender_does_not_hold_a_thread_for_ever() -> None:
+    """With one worker: the next upload has its turn when the silence has lasted long enough."""
+    sink = MemorySink()
+    server = WireEngine(
+        UploadService(sink.open, block_bytes=1),
+        host="127.0.0.1",
+        port=0,
+        max_workers=1,
+        limits=Limits(stall_seconds=0.5),
+    )
+    silence = threading.Event()
+
+    def messages() -> Iterator[pb.Embedding]:
+        yield pb.Embedding(id=_id(1), vector=[1.0])
+        silence.wait(_SECONDS)
+
+    try:
+        with grpc.insecure_channel(server.address) as channel:
+            stub = pb_grpc.EmbeddingUploadServiceStub(channel)
+            silent: Any = stub.UploadEmbeddings.future(messages())
+            assert sink.written.acquire(timeout=_SECONDS)
+            result = stub.UploadEmbeddings(
+                iter([pb.Embedding(id=_id(2), vector=[1.0])]), timeout=_SECONDS
+            )
+            assert 1 == result.success_count
+            assert silent.code() is grpc.StatusCode.CANCELLED
+            assert "sent nothing for 0.5 s" in silent.details()
+    finally:
+        silence.set()
+        server.stop(0)
+
+
 def test_counters_do_not_overflow() -> None:
     """A row too many ends the call before its block is stored; those before it stay."""
     sink = MemorySink()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 import grpc
 
 from streamer.engines.wire.metadata import format_metadata
-from streamer.errors import Status
+from streamer.errors import Status, StreamerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,6 +43,12 @@ class CancelledError(grpc.RpcError):
     """The call is over: whoever waits for its next request waits in vain."""
 
 
+class SilentClientError(StreamerError):
+    """The client holds a stream open and sends nothing: others wait for its thread."""
+
+    status = Status.CANCELLED
+
+
 class Requests:
     """The messages of one call, for a thread that takes them one after another."""
 
@@ -65,15 +71,25 @@ class Requests:
                 self._queue.get_nowait()
         self.end()
 
-    def runs(self) -> Iterator[MessageRun]:
-        """Yield messages as they come; CancelledError as soon as the call is over."""
-        while (messages := self._queue.get()) is not None and not self._is_cancelled:
+    def runs(self, patience_seconds: float | None = None) -> Iterator[MessageRun]:
+        """Yield messages as they come; CancelledError as soon as the call is over.
+
+        SilentClientError if none comes for `patience_seconds`, though it could.
+        """
+        while (messages := self._next(patience_seconds)) is not None and not self._is_cancelled:
             self._taken(messages)
             yield messages
         self.end()  # for whoever asks again
         if self._is_cancelled:
             message = "the call was cancelled"
             raise CancelledError(message)
+
+    def _next(self, patience_seconds: float | None) -> MessageRun | None:
+        try:
+            return self._queue.get(timeout=patience_seconds)
+        except queue.Empty:
+            message = f"the client has sent nothing for {patience_seconds:g} s"
+            raise SilentClientError(message) from None
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield them one by one."""

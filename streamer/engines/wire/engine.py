@@ -43,7 +43,10 @@ class WireEngine:
         )
         methods = hosted(service)
         gathers = gathers and certificates is None
-        handlers = {name: upload_handler(method) for name, method in methods.uploads.items()}
+        handlers = {
+            name: upload_handler(method, limits.stall_seconds)
+            for name, method in methods.uploads.items()
+        }
         for name, method in methods.streams.items():
             handlers[name] = block_handler(method, gathers=gathers)
         self._server.add_handlers(methods.name, handlers)

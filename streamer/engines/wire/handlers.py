@@ -75,14 +75,14 @@ def block_handler(
 
 
 def upload_handler(
-    method: Callable[[Iterator[MessageRun], Caller], pb.UploadResult],
+    method: Callable[[Iterator[MessageRun], Caller], pb.UploadResult], patience_seconds: float
 ) -> Handler:
-    """Return the handler of a method of UploadService."""
+    """Return the handler of a method of UploadService; it waits so long for a message."""
 
     def begin(context: Context) -> Generator[Frames, None, None]:
         caller = _caller(context)
         with _failures_as_statuses(caller):
-            result = method(context.requests.runs(), caller)
+            result = method(context.requests.runs(patience_seconds), caller)
             context.ensure_headers()
             yield _one_frame(result.SerializeToString())
 

@@ -40,6 +40,7 @@ class Limits(NamedTuple):
     idle_seconds: float = 900
     # A stream whose peer takes nothing. A batch server may be writing to its database
     # meanwhile, but hardly for longer than this.
+    # And an upload that sends nothing, though it may: it holds a thread that others wait for.
     stall_seconds: float = 300
     keepalive: Keepalive = Keepalive()
 

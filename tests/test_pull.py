@@ -129,7 +129,7 @@ def test_second_pull_has_nothing_to_do(url: str, file: Path) -> None:
 
     assert done.error is None
     assert done.output == (
-        "nothing new: the table has all of the dataset's 1,000 rows\n"
+        "nothing new: every row of the dataset was pulled before\n"
         "0 rows written; public.recruit_embedding has 1,000 rows\n"
     )
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 
 from streamer.errors import DecodeError
-from streamer.sinks.database import AddressError, DatabaseError
+from streamer.sinks.database import AddressError, DatabaseError, TargetError, connect
 from tests.postgres import TABLE, new_database, run, session_url
 from tests.pulling import pull
 from tests.scripted_server import Headers, Rows, ScriptedServer, Sound, embeddings
@@ -110,6 +111,18 @@ def test_somebodys_folder_is_not_made_a_databases(tmp_path: Path) -> None:
     assert (before.st_uid, before.st_mode) == (
         (tmp_path / "letters").stat().st_uid, (tmp_path / "letters").stat().st_mode,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "user"), [("/nonesuch", ""), ("", "nobody_here@")], ids=["database", "role"]
+)
+def test_who_is_not_let_in_is_told_so(url: str, path: str, user: str) -> None:
+    """A wrong name is no database that is down for a moment."""
+    parts = urlsplit(url)
+    place = parts.netloc.rpartition("@")[2]
+    wrong = parts._replace(path=path or parts.path, netloc=(user or "postgres@") + place).geturl()
+    with pytest.raises(TargetError, match=r"does not let us in: .* does not exist"):
+        connect(wrong)
 
 
 def test_an_empty_address_is_none(url: str) -> None:

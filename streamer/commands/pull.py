@@ -102,7 +102,7 @@ def _announcement(plan: Plan) -> str:
         return f"pulling {where}; the server does not say how many rows there are"
     of_all = "" if plan.dataset_rows is None else f" of {plan.dataset_rows:,}"
     if plan.rows_left == 0 and plan.resumes_after:
-        return f"nothing new: all{of_all} rows were pulled before"
+        return "nothing new: every row of the dataset was pulled before"
     return f"pulling {plan.rows_left:,}{of_all} rows, {where}"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import signal
 import sys
 import threading
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 EMBEDDED = "embedded:"
 _CONNECT_SECONDS = 10
+# What won't change by itself, in English: while connecting there is no SQLSTATE to tell.
+_NO_ADMITTANCE = re.compile(r"does not exist|authentication failed|pg_hba\.conf")
 # Classes of SQLSTATE: connection exceptions, and what an operator does (shutdowns).
 _CONNECTION_LOST = ("08", "57")
 
@@ -81,8 +84,15 @@ def database(into: str) -> Iterator[str]:
 def connect(dsn: str) -> psycopg.Connection:
     """Connect; transactions are begun one by one, by `connection.transaction()`."""
     with clear_errors():
-        # Text in a binary COPY is read in the client's encoding, which the database may set.
-        return psycopg.connect(dsn, autocommit=True, client_encoding="utf8")
+        try:
+            # Text in a binary COPY is read in the client's encoding, which the database may set.
+            return psycopg.connect(dsn, autocommit=True, client_encoding="utf8")
+        except psycopg.OperationalError as error:
+            text = " ".join(str(error).split())
+            if _NO_ADMITTANCE.search(text):
+                message = f"the database does not let us in: {text}"
+                raise TargetError(message) from None
+            raise
 
 
 @contextlib.contextmanager

@@ -56,7 +56,7 @@ def _complaint(*arguments: str) -> str:
     """Return the one line that a peek which fails prints."""
     out = _peek(*arguments)
     assert 1 == out.returncode, out.stderr
-    assert re.fullmatch(r"error: .+\n", out.stderr)
+    assert re.fullmatch(r"(waiting: .+\n)*error: .+\n", out.stderr)
     return out.stderr
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from streamer.client.channel import ChannelError, tls_credentials
+from streamer.engines.tls import refuse_password
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,13 +64,8 @@ def credentials(
             context.load_verify_locations(ca)
         option = "--tls-cert and --tls-key are no certificate and its key"
         if cert and key:
-            context.load_cert_chain(cert, key, password=_no_password)
+            context.load_cert_chain(cert, key, password=refuse_password)
     except (OSError, ValueError) as error:
         message = f"{option} in PEM: {error}"
         raise ChannelError(message) from None
     return loaded
-
-
-def _no_password() -> bytes:
-    message = "the key is encrypted, and there is nobody to ask"
-    raise ValueError(message)

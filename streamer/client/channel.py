@@ -33,6 +33,16 @@ class ChannelError(StreamerError):
     exit_code = 2
 
 
+def open_channel(
+    target: str, credentials: grpc.ChannelCredentials | None, max_message_bytes: int
+) -> grpc.Channel:
+    """Return a blocking channel to `target`, HOST:PORT; clear text without `credentials`."""
+    options = channel_options(max_message_bytes)
+    if credentials is None:
+        return grpc.insecure_channel(target, options)
+    return grpc.secure_channel(target, credentials, options)
+
+
 def channel_options(max_message_bytes: int) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", max_message_bytes),

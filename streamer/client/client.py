@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Self
 import grpc
 
 from proto import embedding_stream_pb2 as pb
-from streamer.client.channel import DEFAULT_MAX_MESSAGE_BYTES, channel_options, failure_of
+from streamer.client.channel import DEFAULT_MAX_MESSAGE_BYTES, failure_of, open_channel
 from streamer.client.failures import CLOSED, ClosedError, failure_to_repeat
 from streamer.client.reading import Reading, ReadPolicy, Rpc
 
@@ -139,12 +139,7 @@ class EmbeddingClient:
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
         sleep: Callable[[float], object] | None = None,
     ) -> None:
-        options = channel_options(max_message_bytes)
-        self._channel = (
-            grpc.insecure_channel(target, options)
-            if credentials is None
-            else grpc.secure_channel(target, credentials, options)
-        )
+        self._channel = open_channel(target, credentials, max_message_bytes)
         self._policy = policy
         self._closed = threading.Event()
         self._sleep = sleep or self._closed.wait  # a close ends every pause

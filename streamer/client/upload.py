@@ -16,7 +16,7 @@ import grpc
 
 from proto import embedding_stream_pb2 as pb
 from streamer.chunking import pieces
-from streamer.client.channel import DEFAULT_MAX_MESSAGE_BYTES, channel_options, failure_of
+from streamer.client.channel import DEFAULT_MAX_MESSAGE_BYTES, failure_of, open_channel
 from streamer.client.upload_segments import UploadError, checked_result, id_text, segments
 from streamer.codec.encode import RowEncoder
 from streamer.codec.frames import PREFIX_BYTES
@@ -63,12 +63,7 @@ class Uploader:
         on_retry: Callable[[str], None] = lambda _: None,
     ) -> None:
         # If all of a million rows failed, the result would take 38 MB.
-        options = channel_options(DEFAULT_MAX_MESSAGE_BYTES)
-        self._channel = (
-            grpc.insecure_channel(target, options)
-            if credentials is None
-            else grpc.secure_channel(target, credentials, options)
-        )
+        self._channel = open_channel(target, credentials, DEFAULT_MAX_MESSAGE_BYTES)
         service = pb.DESCRIPTOR.services_by_name["EmbeddingUploadService"]
         # Without serializers it takes and returns bytes.
         self._method: grpc.StreamUnaryMultiCallable[bytes, bytes] = self._channel.stream_unary(

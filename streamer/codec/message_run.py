@@ -11,6 +11,8 @@ from streamer.codec.cursor import Spans
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from numpy.typing import NDArray
+
 # What a message takes in memory beside its bytes.
 _MESSAGE_BYTES = 64
 
@@ -20,7 +22,12 @@ class MessageRun:
 
     __slots__ = ("data", "ends", "starts")
 
-    def __init__(self, data: bytes, starts: Sequence[int], ends: Sequence[int]) -> None:
+    def __init__(
+        self,
+        data: bytes,
+        starts: Sequence[int] | NDArray[np.int64],
+        ends: Sequence[int] | NDArray[np.int64],
+    ) -> None:
         self.data = data
         self.starts = starts
         self.ends = ends
@@ -34,14 +41,13 @@ class MessageRun:
     @classmethod
     def joined(cls, runs: Sequence[MessageRun]) -> MessageRun:
         """Put the messages of several runs into one."""
-        starts: list[int] = []
-        ends: list[int] = []
-        before = 0
-        for run in runs:
-            starts += [before + start for start in run.starts]
-            ends += [before + end for end in run.ends]
-            before += len(run.data)
-        return cls(b"".join(run.data for run in runs), starts, ends)
+        data = b"".join(run.data for run in runs)
+        places = np.cumsum([0, *(len(run.data) for run in runs)], dtype=np.int64)
+        spans = [run.spans for run in runs]
+        nothing = np.empty(0, np.int64)
+        starts = [span.starts + place for span, place in zip(spans, places, strict=False)]
+        ends = [span.ends + place for span, place in zip(spans, places, strict=False)]
+        return cls(data, np.concatenate([nothing, *starts]), np.concatenate([nothing, *ends]))
 
     @property
     def held_bytes(self) -> int:

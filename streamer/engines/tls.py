@@ -103,7 +103,7 @@ class Certificates:
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
         try:
             context.load_cert_chain(
-                self._files["TLS_CERT"], self._files["TLS_KEY"], password=_no_password
+                self._files["TLS_CERT"], self._files["TLS_KEY"], password=refuse_password
             )
         except (ssl.SSLError, ValueError) as error:
             message = f"TLS_CERT and TLS_KEY are no certificate and its key in PEM: {error}"
@@ -124,8 +124,9 @@ class Certificates:
         return _Loaded(identity, context, configuration)
 
 
-def _no_password() -> bytes:
-    message = "the key is encrypted, and a server has nobody to ask"
+def refuse_password() -> bytes:
+    """Say no where OpenSSL would ask for a password at the terminal; ValueError."""
+    message = "the key is encrypted, and there is nobody to ask"
     raise ValueError(message)
 
 

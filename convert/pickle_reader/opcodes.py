@@ -38,11 +38,6 @@ def _constant(value: object) -> Handler:
     return push
 
 
-def _empty_tuple(machine: State, pos: int) -> int:
-    machine.stack.append(())
-    return pos + 1
-
-
 def _pop(machine: State, pos: int) -> int:
     if machine.stack:
         machine.stack.pop()

@@ -17,30 +17,34 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def replacing(out: Path) -> Iterator[IO[bytes]]:
-    """Open a file that takes the place of `out` when all went well.
+def partial(out: Path) -> Iterator[IO[bytes]]:
+    """Open a file that may take the place of `out`: see `put_in_place`.
 
     It lies beside `out` under a name that nothing reads, and is locked while its writer
     lives: what is unlocked was left behind by a writer that was killed, and is removed.
+    OutputError: the file system refuses, then or in the body of the `with`.
     """
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(out)
         with _locked_partial(out) as file:
-            partial = Path(file.name)
             try:
                 yield file
-                file.flush()
-                os.fsync(file.fileno())
-                partial.chmod(0o666 & ~_umask())
-                partial.replace(out)
-            except BaseException:
-                partial.unlink(missing_ok=True)
-                raise
-        _sync_folder(out.parent)
+            finally:
+                Path(file.name).unlink(missing_ok=True)
     except OSError as error:
         message = f"{out} can't be written: {error.strerror or error}; it is as it was before"
         raise OutputError(message) from error
+
+
+def put_in_place(file: IO[bytes], out: Path) -> None:
+    """Make `file`, a partial one, the file at `out`, in one step that lasts."""
+    file.flush()
+    os.fsync(file.fileno())
+    name = Path(file.name)
+    name.chmod(0o666 & ~_umask())
+    name.replace(out)
+    _sync_folder(out.parent)
 
 
 def _locked_partial(out: Path) -> IO[bytes]:

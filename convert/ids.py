@@ -7,7 +7,6 @@ source, its row order and the time are: nothing random is drawn.
 from __future__ import annotations
 
 import uuid
-from collections import Counter
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,10 +19,11 @@ from convert.validation import is_null, python_values
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from convert.source import Values
+    from convert.pickle_reader import Values
 
 _MAX_GENERATED = 2**32
 _MAX_TIME_MS = 2**48
+_PHILOX_NUMBERS = 4  # a step of the generator
 _HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
 
 
@@ -43,15 +43,16 @@ class Ids(NamedTuple):
     problems: dict[int, str]
 
 
-def kept_ids(values: Values) -> Ids:
+def id_texts(values: Values) -> list[str]:
+    """Return the ids of a source as text, "" for what is neither text nor a UUID."""
+    return [value if isinstance(value, str) else _text_of(value) for value in python_values(values)]
+
+
+def kept_ids(values: Values, texts: list[str], kind: IdKind) -> Ids:
     """Canonicalise the ids of a source: UUIDs in any usual form, or ULIDs.
 
-    They are ULIDs if most of them have a ULID's length.
+    `texts` is what `id_texts` returned for `values`.
     """
-    rows = python_values(values)
-    texts = [value if isinstance(value, str) else _text_of(value) for value in rows]
-    lengths = Counter(map(len, texts))
-    kind = IdKind.ULID if lengths[IdKind.ULID.chars] > len(texts) // 2 else IdKind.UUID
     ids = np.zeros((len(texts), 16), np.uint8)
     plain = np.array([len(t) == kind.chars and t.isascii() for t in texts], np.bool_)
     joined = "".join(text for text, is_plain in zip(texts, plain, strict=True) if is_plain)
@@ -59,7 +60,9 @@ def kept_ids(values: Values) -> Ids:
     ids[plain], canonical = parse_ids(kind, chars)
     plain[plain] = canonical
     problems = {}
-    for row in np.flatnonzero(~plain).tolist():
+    unusual = np.flatnonzero(~plain).tolist()
+    rows = python_values(values) if unusual else []
+    for row in unusual:
         parsed = _unusual_uuid(texts[row]) if kind is IdKind.UUID else None
         if parsed is None:
             problems[row] = _reason(rows[row], texts[row], kind)
@@ -93,23 +96,25 @@ def _reason(value: Any, text: str, kind: IdKind) -> str:  # noqa: ANN401
     return f"{shown!a} is not a {kind.upper()}"
 
 
-def generated_ids(mode: IdMode, rows: int, time_ms: int, seed: bytes) -> Ids:
-    """Make ids that ascend strictly in row order.
+def generated_ids(mode: IdMode, rows: range, time_ms: int, seed: bytes) -> Ids:
+    """Make ids for some of the rows of a source; they ascend strictly in row order.
 
     A UUIDv7 (RFC 9562 section 5.7) is a millisecond time, a 32-bit counter, which is
     the row number (section 6.2, method 1), and 42 bits that depend on the 32 bytes of
     `seed` and the row number. A ULID has 48 of those bits. Raises ConvertError for more
     than 2**32 rows or a time beyond 48 bits of milliseconds.
     """
-    if rows > _MAX_GENERATED:
-        message = f"{rows:,} rows; at most {_MAX_GENERATED:,} ids can be generated"
+    if rows.stop > _MAX_GENERATED:
+        message = f"{rows.stop:,} rows; at most {_MAX_GENERATED:,} ids can be generated"
         raise ConvertError(message)
     if not 0 <= time_ms < _MAX_TIME_MS:
         message = f"{time_ms} ms since 1970 doesn't fit into an id"
         raise ConvertError(message)
     key = np.frombuffer(seed[:16], np.uint64)
-    noise = np.random.Philox(key=key).random_raw(rows).astype(np.uint64)
-    row = np.arange(rows, dtype=np.uint64)
+    random = np.random.Philox(key=key).advance(rows.start // _PHILOX_NUMBERS)
+    before = rows.start % _PHILOX_NUMBERS
+    noise = random.random_raw(before + len(rows))[before:].astype(np.uint64)
+    row = np.arange(rows.start, rows.stop, dtype=np.uint64)
     time = np.uint64(time_ms << 16)
     if mode is IdMode.UUID7:
         # 48 bits time, version 7, 12 bits counter | variant 10, 20 bits counter, 42 bits noise
@@ -123,4 +128,4 @@ def generated_ids(mode: IdMode, rows: int, time_ms: int, seed: bytes) -> Ids:
         low = (row & np.uint64(0xFFFF)) << np.uint64(48) | noise >> np.uint64(16)
         kind = IdKind.ULID
     halves = np.stack((high, low), axis=1).astype(">u8")
-    return Ids(halves.view(np.uint8).reshape(rows, 16), kind, {})
+    return Ids(halves.view(np.uint8).reshape(len(rows), 16), kind, {})

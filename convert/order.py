@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+def is_ascending(ids: NDArray[np.uint8]) -> bool:
+    """Whether the rows of `ids`, uint8 (n, 16), ascend strictly."""
+    high, low = halves(ids)
+    above = (high[1:] > high[:-1]) | ((high[1:] == high[:-1]) & (low[1:] > low[:-1]))
+    return bool(above.all())
+
+
 def sorted_order(ids: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Return the rows of `ids`, uint8 (n, 16), in ascending order: int64 (n,). Stable."""
     high, low = halves(ids)

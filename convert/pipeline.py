@@ -2,60 +2,46 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import shutil
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
-import pyarrow as pa
+import numpy as np
 
-from convert.atomic import remove_leftovers
+from convert.atomic import partial, put_in_place, remove_leftovers
+from convert.digest import Digest
 from convert.errors import (
     DuplicateIdsError,
     InvalidRowsError,
     OutputError,
     UnreadableSourceError,
 )
+from convert.fields import COLUMN_NAMES, FieldNames
+from convert.gather import write_in_order
 from convert.id_text import format_ids
-from convert.ids import IdMode, Ids, generated_ids, kept_ids
-from convert.order import repeated_rows, sorted_order
-from convert.problems import Problems
-from convert.rejects import rejects_path, writing_rejects
-from convert.report import ColumnMemory, Phases, Report, source_bytes
-from convert.schema import FORMAT_VERSION, TEXT_FIELDS, DatasetInfo
-from convert.source import Source, read_source
-from convert.validation import Column, text_column, years_column
-from convert.vectors import vector_matrix
-from convert.writer import Columns, write_dataset
+from convert.ids import IdMode
+from convert.memory import PeakMemory, no_garbage_collection
+from convert.options import Options, fingerprint, possible_fingerprints, written_fingerprint
+from convert.order import is_ascending, repeated_rows, sorted_order
+from convert.reading import IdWishes, Reading
+from convert.rejects import Rejects, rejects_path
+from convert.report import ColumnMemory, Phases, Report
+from convert.schema import DatasetInfo
+from convert.source import open_source
+from convert.writer import DatasetWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from os import stat_result
-    from pathlib import Path
+    from collections.abc import Callable, Mapping, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
+    from convert.id_text import IdKind
+    from convert.reading import Shape
+    from convert.source import Source
+
 _SHOWN_DUPLICATES = 5
-_HASHED_BYTES = 1 << 20
-
-
-@dataclass(frozen=True)
-class Options:
-    """What to convert and how.
-
-    `ids` None: keep the source's ids if it has any, else make UUIDv7s. `id_time_ms`
-    None: generated ids carry the source's modification time. `columns` maps fields to
-    column names that the source has for them.
-    """
-
-    source: Path
-    out: Path
-    columns: Mapping[str, str]
-    ids: IdMode | None = None
-    id_time_ms: int | None = None
-    skip_invalid: bool = False
-    force: bool = False
+# Bytes a row takes in the dataset besides its vector.
+_ROW_BYTES = 32
 
 
 def convert(options: Options, phases: Phases) -> Report | None:
@@ -63,89 +49,178 @@ def convert(options: Options, phases: Phases) -> Report | None:
 
     Raises ConvertError, always before `options.out` is touched.
     """
-    status = _status(options.source)
     _refuse_source_as_output(options)
     remove_leftovers(options.out)
     remove_leftovers(rejects_path(options.out))
-    digest = _digest(options.source, status.st_size, phases)
+    source = open_source(options.source, options.out.parent)
+    before = _statuses(source.paths)
     time_ms = options.id_time_ms
     if time_ms is None:
-        time_ms = status.st_mtime_ns // 1_000_000
-    if not options.force and _written_fingerprint(options.out) in _possible_fingerprints(
-        options, digest, time_ms
-    ):
-        return None
-
-    source = _read(options, status, phases)
-    mode = options.ids or (IdMode.KEEP if "id" in source.fields else IdMode.UUID7)
-
-    problems = Problems()
-    with phases.phase("validate", source.rows) as advance:
-        if mode is IdMode.KEEP:
-            ids = kept_ids(source.fields["id"])
-        else:
-            ids = generated_ids(mode, source.rows, time_ms, digest)
-        problems.add("id", ids.problems)
-        years = _checked("exp_years", years_column(source.fields["exp_years"]), problems)
-        text = {
-            name: _checked(name, text_column(source.fields[name]), problems) for name in TEXT_FIELDS
-        }
-        vectors = vector_matrix(source.fields["vector"], advance)
-        problems.add("vector", vectors.problems)
-    if problems.found and not options.skip_invalid:
-        raise InvalidRowsError(_refusal(source, problems))
-
-    with phases.phase("sort", source.rows):
-        order = sorted_order(ids.values)
-        if problems.found:
-            order = order[problems.valid_rows(source.rows)[order]]
-        _refuse_duplicates(ids, order)
-    if not len(order):
-        message = f"not one valid row in {options.source}:\n{problems.summary()}"
-        raise InvalidRowsError(message)
-
-    info = DatasetInfo(
-        fingerprint=_fingerprint(options, digest, mode, time_ms, has_ids="id" in source.fields),
-        source=options.source.name,
-        id_kind=ids.kind,
-        rows=len(order),
-        dimension=vectors.matrix.shape[1],
-    )
-    dictionaries = {name: column.values.dictionary_encode() for name, column in text.items()}
-    columns = Columns(ids.values, years.values, dictionaries, vectors.matrix)
-    with (
-        phases.phase("write", len(order)) as advance,
-        writing_rejects(options.out, source, problems),
-    ):
-        write_dataset(options.out, info, columns, order, advance)
-    return Report(
-        info=info,
-        ids=_ids_said(mode, source),
-        rejected=source.rows - len(order),
-        ignored=source.ignored,
-        nulls_replaced={
-            "exp_years": years.nulls_replaced,
-            **{name: column.nulls_replaced for name, column in text.items()},
-        },
-        memory=_memory(source, columns),
-        seconds=phases.seconds,
-    )
+        time_ms = max(time_ns for time_ns, _size in before) // 1_000_000
+    with Digest(source.paths) as digest:
+        written = None if options.force else written_fingerprint(options.out)
+        if written is not None:
+            with phases.phase("hash", sum(size for _time_ns, size in before)) as advance:
+                found = digest.wait(advance)
+            if written in possible_fingerprints(options, found, time_ms):
+                return None
+        conversion = _Conversion(options, source, IdWishes(options.ids, time_ms, digest.wait))
+        with PeakMemory() as memory, no_garbage_collection(), Rejects(options.out) as rejects:
+            with partial(options.out) as file:
+                reading, writer = conversion.read(file, rejects, phases)
+                if before != _statuses(source.paths):
+                    message = f"{options.source} changed while it was read; run again"
+                    raise UnreadableSourceError(message)
+                info = conversion.write(file, reading, writer, phases)
+            rejects.put_in_place()
+    return conversion.report(info, reading, memory.bytes, phases)
 
 
-def _read(options: Options, before: stat_result, phases: Phases) -> Source:
-    # --ids keep makes the id column a required one.
-    required = {"id": "id"} if options.ids is IdMode.KEEP else {}
-    columns = {**required, **options.columns}
-    with phases.phase("read", before.st_size) as advance:
-        source = read_source(options.source, columns, advance)
-    after = _status(options.source)
-    if (after.st_mtime_ns, after.st_size) != (before.st_mtime_ns, before.st_size):
-        message = f"{options.source} changed while it was read; run again"
-        raise UnreadableSourceError(message)
-    if source.rows == 0:
-        message = f"{options.source} has no rows"
-        raise UnreadableSourceError(message)
-    return source
+class _Conversion:
+    def __init__(self, options: Options, source: Source, wishes: IdWishes) -> None:
+        self._options = options
+        self._source = source
+        self._wishes = wishes
+        # --ids keep makes the id column a required one.
+        required = {"id": "id"} if options.ids is IdMode.KEEP else {}
+        self._names = FieldNames({**required, **options.columns})
+
+    def read(
+        self, file: IO[bytes], rejects: Rejects, phases: Phases
+    ) -> tuple[Reading, DatasetWriter]:
+        """Write the rows into `file` in source order, those with problems to `rejects` as well.
+
+        The first rows decide what is taken for right. Should most rows turn out to have
+        vectors of another length, or ids of another kind, all is read once more.
+        """
+        shape = None
+        while True:
+            with phases.phase("read", self._source.size) as advance:
+                reading, writer = self._pass(shape, file, rejects, advance)
+            self._names.require(self._source.columns)
+            if not reading.rows:
+                message = f"{self._options.source} has no rows"
+                raise UnreadableSourceError(message)
+            if reading.shape == reading.true_shape:
+                break
+            shape = reading.true_shape
+        invalid = reading.problems.invalid_rows
+        if invalid and not self._options.skip_invalid:
+            raise InvalidRowsError(_refusal(reading))
+        if writer is None or invalid == reading.rows:
+            summary = reading.problems.summary()
+            message = f"not one valid row in {self._options.source}:\n{summary}"
+            raise InvalidRowsError(message)
+        return reading, writer
+
+    def _pass(
+        self, shape: Shape | None, file: IO[bytes], rejects: Rejects, advance: Callable[[int], None]
+    ) -> tuple[Reading, DatasetWriter | None]:
+        options, reading = self._options, Reading(self._wishes, shape)
+        room = _Room(options.out.parent, self._source.size)
+        writer = None
+        file.seek(0)
+        file.truncate()
+        rejects.clear()
+
+        def told(count: int) -> None:
+            room.bytes_read += count
+            advance(count)
+
+        for batch in self._source.batches(self._names.may_be, told):
+            first = reading.rows
+            rows, problems = reading.take(batch, self._names.choose(self._source.columns))
+            if options.skip_invalid:
+                rejects.add(problems, first, batch.row)
+            # Without --skip-invalid the first problem makes the rest a count of problems.
+            is_wanted = options.skip_invalid or not reading.problems.invalid_rows
+            if is_wanted and reading.shape.dimension:
+                if writer is None:
+                    room.check(self._source.rows, reading.shape)
+                    writer = DatasetWriter(file, options.source.name, reading.shape.dimension)
+                writer.append(rows)
+            del batch, rows  # what they hold of the file is let go before more is read
+        return reading, writer
+
+    def write(
+        self, file: IO[bytes], reading: Reading, writer: DatasetWriter, phases: Phases
+    ) -> DatasetInfo:
+        """Make `file` the output, or what is in it, in order and without invalid rows."""
+        order = None
+        if reading.ids or reading.problems.invalid_rows:
+            with phases.phase("sort", reading.rows):
+                order = _order(reading)
+        info = DatasetInfo(
+            fingerprint=fingerprint(
+                self._options,
+                self._wishes.seed(),
+                reading.shape.mode,
+                self._wishes.time_ms,
+                has_ids=reading.has_ids,
+            ),
+            source=self._options.source.name,
+            id_kind=reading.shape.id_kind,
+            rows=reading.rows if order is None else len(order),
+            dimension=reading.shape.dimension,
+        )
+        with phases.phase("write", info.rows) as advance:
+            writer.finish(info, {n: d.texts() for n, d in reading.dictionaries.items()})
+            if order is None:
+                put_in_place(file, self._options.out)
+            else:
+                file.flush()
+                with partial(self._options.out) as ordered:
+                    write_in_order(Path(file.name), order, info, ordered, advance)
+                    put_in_place(ordered, self._options.out)
+        return info
+
+    def report(
+        self, info: DatasetInfo, reading: Reading, peak_bytes: int, phases: Phases
+    ) -> Report:
+        names = self._names.choose(self._source.columns)
+        used = set(names.values())
+        return Report(
+            info=info,
+            ids=_ids_said(reading, names),
+            rejected=reading.problems.invalid_rows,
+            ignored=[str(name) for name in self._source.columns if name not in used],
+            nulls_replaced=reading.nulls_replaced,
+            memory=_memory(info, reading, names),
+            peak_bytes=peak_bytes,
+            seconds=phases.seconds,
+        )
+
+
+class _Room:
+    """Looks whether the disk has room for what will be written."""
+
+    def __init__(self, folder: Path, source_bytes: int) -> None:
+        self.bytes_read = 0
+        self._folder = folder
+        self._source_bytes = source_bytes
+
+    def check(self, rows: int, shape: Shape) -> None:
+        """Raise OutputError if it hasn't; `rows` are those of the `bytes_read`."""
+        expected = rows * self._source_bytes / max(self.bytes_read, 1)
+        # Rows that aren't in order are written twice.
+        times = 2 if shape.mode is IdMode.KEEP else 1
+        wanted = times * expected * (_ROW_BYTES + 4 * shape.dimension)
+        free = shutil.disk_usage(self._folder).free
+        if wanted > free:
+            message = (
+                f"{self._folder} has {free / 1e6:,.0f} MB free; about {wanted / 1e6:,.0f} MB are "
+                f"needed for {expected:,.0f} rows of {shape.dimension} floats; nothing was written"
+            )
+            raise OutputError(message)
+
+
+def _statuses(paths: Sequence[Path]) -> list[tuple[int, int]]:
+    """Return times of modification (ns) and sizes."""
+    try:
+        return [(status.st_mtime_ns, status.st_size) for status in (p.stat() for p in paths)]
+    except OSError as error:
+        message = f"{error.filename}: {error.strerror or error}"
+        raise UnreadableSourceError(message) from None
 
 
 def _refuse_source_as_output(options: Options) -> None:
@@ -159,94 +234,40 @@ def _refuse_source_as_output(options: Options) -> None:
         raise OutputError(message)
 
 
-def _status(path: Path) -> stat_result:
-    try:
-        return path.stat()
-    except OSError as error:
-        message = f"{path}: {error.strerror or error}"
-        raise UnreadableSourceError(message) from None
-
-
-def _digest(path: Path, size: int, phases: Phases) -> bytes:
-    """Return the SHA-256 of the file's bytes."""
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file, phases.phase("hash", size) as advance:
-            while block := file.read(_HASHED_BYTES):
-                digest.update(block)
-                advance(len(block))
-    except OSError as error:
-        message = f"{path}: {error.strerror or error}"
-        raise UnreadableSourceError(message) from None
-    return digest.digest()
-
-
-def _possible_fingerprints(options: Options, digest: bytes, time_ms: int) -> set[str]:
-    """Return what the file may have that these options make, before the source is read.
-
-    Whether the source has ids is not known yet; by default none are dropped.
-    """
-    if options.ids is None:
-        modes = {IdMode.KEEP: True, IdMode.UUID7: False}
-        return {
-            _fingerprint(options, digest, mode, time_ms, has_ids=has_ids)
-            for mode, has_ids in modes.items()
-        }
-    return {
-        _fingerprint(options, digest, options.ids, time_ms, has_ids=has_ids)
-        for has_ids in (False, True)
-    }
-
-
-def _fingerprint(
-    options: Options, digest: bytes, mode: IdMode, time_ms: int, *, has_ids: bool
-) -> str:
-    shaping = {
-        "format": FORMAT_VERSION,
-        "source": digest.hex(),
-        "columns": dict(sorted(options.columns.items())),
-        "ids": mode.value,
-        "source_has_ids": has_ids,
-        "id_time_ms": None if mode is IdMode.KEEP else time_ms,
-        "skip_invalid": options.skip_invalid,
-    }
-    return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
-
-
-def _written_fingerprint(out: Path) -> str | None:
-    """Return the fingerprint of the file at `out`, None if it isn't a whole dataset file."""
-    try:
-        with pa.memory_map(str(out)) as file:
-            return DatasetInfo.from_metadata(pa.ipc.open_file(file).schema.metadata).fingerprint
-    except (OSError, ValueError):  # Arrow's own errors are ValueErrors
-        return None
-
-
-def _checked(name: str, column: Column, problems: Problems) -> Column:
-    if not isinstance(column.values, pa.Array):  # Arrow splits what exceeds 2 GiB
-        message = f"{name}: more than 2 GiB of text in one column"
-        raise UnreadableSourceError(message)
-    problems.add(name, column.problems)
-    return column
-
-
-def _refusal(source: Source, problems: Problems) -> str:
-    invalid = int((~problems.valid_rows(source.rows)).sum())
+def _refusal(reading: Reading) -> str:
     return (
-        f"{invalid:,} of {source.rows:,} rows are invalid; nothing was written:\n"
-        f"{problems.summary()}\n"
+        f"{reading.problems.invalid_rows:,} of {reading.rows:,} rows are invalid; "
+        f"nothing was written:\n{reading.problems.summary()}\n"
         "mend them, or leave them out with --skip-invalid, which keeps them in a file of their own"
     )
 
 
-def _refuse_duplicates(ids: Ids, order: NDArray[np.int64]) -> None:
-    repeated = repeated_rows(ids.values, order)
+def _order(reading: Reading) -> NDArray[np.int64] | None:
+    """Return the valid rows in the order of their ids; None if those are all, as they are.
+
+    DuplicateIdsError: two of them have the same id.
+    """
+    invalid = reading.problems.invalid_rows
+    if not reading.ids:  # made ones ascend
+        return np.flatnonzero(reading.problems.valid_rows(reading.rows)) if invalid else None
+    ids = np.frombuffer(reading.ids, np.uint8).reshape(-1, 16)
+    if not invalid and is_ascending(ids):
+        return None
+    order = sorted_order(ids)
+    if invalid:
+        order = order[reading.problems.valid_rows(reading.rows)[order]]
+    _refuse_duplicates(ids, order, reading.shape.id_kind)
+    return order
+
+
+def _refuse_duplicates(ids: NDArray[np.uint8], order: NDArray[np.int64], kind: IdKind) -> None:
+    repeated = repeated_rows(ids, order)
     if not len(repeated):
         return
     lines = []
     for place in repeated[:_SHOWN_DUPLICATES].tolist():
         a, b = order[place - 1], order[place]
-        text = format_ids(ids.kind, ids.values[b : b + 1]).tobytes().decode()
+        text = format_ids(kind, ids[b : b + 1]).tobytes().decode()
         lines.append(f"  {text}: rows {a} and {b}")
     more = len(repeated) - len(lines)
     if more > 0:
@@ -255,27 +276,23 @@ def _refuse_duplicates(ids: Ids, order: NDArray[np.int64]) -> None:
     raise DuplicateIdsError(message)
 
 
-def _ids_said(mode: IdMode, source: Source) -> str:
+def _ids_said(reading: Reading, names: Mapping[str, object]) -> str:
+    mode = reading.shape.mode
     if mode is IdMode.KEEP:
-        return f"kept from {source.names['id']!r}"
-    if "id" in source.names:
-        return f"generated ({mode}), those in {source.names['id']!r} dropped"
+        return f"kept from {str(names['id'])!r}"
+    if "id" in names:
+        return f"generated ({mode}), those in {str(names['id'])!r} dropped"
     return f"generated ({mode}): the source has no column 'id' (--column id=NAME names another)"
 
 
-def _memory(source: Source, columns: Columns) -> list[ColumnMemory]:
-    arrow = {
-        "id": columns.ids.nbytes,
-        "exp_years": columns.years.nbytes,
-        "vector": columns.vectors.nbytes,
-        **{name: column.nbytes for name, column in columns.text.items()},
-    }
+def _memory(info: DatasetInfo, reading: Reading, names: Mapping[str, object]) -> list[ColumnMemory]:
+    row_bytes = {"id": 16, "exp_years": 4, "vector": 4 * info.dimension}
     return [
         ColumnMemory(
             field=field,
-            name=source.names.get(field, "(generated)"),
-            source=source_bytes(source.fields[field]) if field in source.fields else 0,
-            arrow=size,
+            name=str(names.get(field, "(generated)")),
+            source=reading.source_bytes[field],
+            arrow=row_bytes.get(field, 4) * info.rows,
         )
-        for field, size in arrow.items()
+        for field in COLUMN_NAMES
     ]

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import NDArray
 
 _SHOWN = 10
@@ -25,43 +22,42 @@ class Problem(NamedTuple):
     reason: str
 
 
-@dataclass
 class Problems:
-    """Every problem found, in the order of finding; a row can have several."""
+    """The problems of a source: counts, the first ones, and the rows that have any."""
 
-    found: list[Problem] = field(default_factory=list)
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._first: list[Problem] = []
+        self._rows: list[NDArray[np.int64]] = []
 
-    def add(self, field_name: str, reasons: Mapping[int, str]) -> None:
-        """Add one problem a row of `reasons`, which maps source rows to reasons."""
-        self.found += [Problem(row, field_name, reason) for row, reason in reasons.items()]
+    @property
+    def invalid_rows(self) -> int:
+        return sum(map(len, self._rows))
+
+    def add(self, found: list[Problem]) -> None:
+        """Add the problems of some rows, which are behind those of all calls before."""
+        found = sorted(found)
+        self._counts.update((p.field, _QUOTED.sub("...", p.reason)) for p in found)
+        self._first += found[: _SHOWN - len(self._first)]
+        self._rows.append(np.unique(np.array([p.row for p in found], np.int64)))
 
     def valid_rows(self, rows: int) -> NDArray[np.bool_]:
         """Return the mask of the rows, bool (rows,), that have no problem."""
         valid = np.ones(rows, np.bool_)
-        valid[[problem.row for problem in self.found]] = False
+        for invalid in self._rows:
+            valid[invalid] = False
         return valid
-
-    def by_row(self) -> dict[int, list[Problem]]:
-        """Return the problems of each row that has any, rows ascending."""
-        rows: dict[int, list[Problem]] = {}
-        for problem in sorted(self.found):
-            rows.setdefault(problem.row, []).append(problem)
-        return rows
 
     def summary(self) -> str:
         """Return counts by reason and the first ten problems as lines of text."""
-        counts = Counter(
-            (problem.field, _QUOTED.sub("...", problem.reason)) for problem in self.found
-        )
         lines = [
             f"  {count:,} x {field_name}: {reason}"
-            for (field_name, reason), count in counts.most_common(_SHOWN)
+            for (field_name, reason), count in self._counts.most_common(_SHOWN)
         ]
-        if len(counts) > _SHOWN:
-            lines.append(f"  ... and {len(counts) - _SHOWN:,} other reasons")
+        if len(self._counts) > _SHOWN:
+            lines.append(f"  ... and {len(self._counts) - _SHOWN:,} other reasons")
         lines.append("the first of them:")
         lines += [
-            f"  row {problem.row}: {problem.field}: {problem.reason}"
-            for problem in sorted(self.found)[:_SHOWN]
+            f"  row {problem.row}: {problem.field}: {problem.reason}" for problem in self._first
         ]
         return "\n".join(lines)

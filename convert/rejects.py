@@ -6,21 +6,22 @@ import base64
 import contextlib
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from convert.atomic import replacing
+from convert.atomic import partial, put_in_place
 from convert.errors import OutputError
 from convert.validation import python_values
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
     from pathlib import Path
+    from types import TracebackType
+    from typing import Self
 
-    from convert.problems import Problems
-    from convert.source import Source
+    from convert.problems import Problem
 
 _MAX_DEPTH = 50
 # Python prints no integer beyond 4,300 digits.
@@ -31,34 +32,62 @@ def rejects_path(out: Path) -> Path:
     return out.with_name(f"{out.name}.rejected.jsonl")
 
 
-@contextlib.contextmanager
-def writing_rejects(out: Path, source: Source, problems: Problems) -> Iterator[None]:
-    """Write each row with a problem beside `out`, where it takes an older file's place.
+class Rejects:
+    """Collects rows with problems beside `out`; `put_in_place` makes them the file.
 
-    That happens when the body of the `with` has succeeded; where there is no problem, the
-    older file is removed then. A line: {"row": its number in the source, "problems":
-    [{"field", "reason"}], "values": every column of the source by name}. What JSON can't
-    say becomes text: NaN, infinities, dates; bytes become base 64.
+    A line: {"row": its number in the source, "problems": [{"field", "reason"}],
+    "values": every column of the source by name}. What JSON can't say becomes text:
+    NaN, infinities, dates; bytes become base 64.
     """
-    path = rejects_path(out)
-    by_row = problems.by_row()
-    if not by_row:
-        yield
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            message = f"{path} can't be removed: {error.strerror or error}"
-            raise OutputError(message) from error
-        return
-    with replacing(path) as file:
-        for row, found in by_row.items():
+
+    def __init__(self, out: Path) -> None:
+        self._path = rejects_path(out)
+        self._cleanup = contextlib.ExitStack()
+        self._file: IO[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        self._cleanup.__exit__(kind, error, trace)
+
+    def clear(self) -> None:
+        """Forget what was collected."""
+        self._cleanup.close()
+        self._file = None
+
+    def add(
+        self, problems: list[Problem], first_row: int, row: Callable[[int], dict[Any, Any]]
+    ) -> None:
+        """Collect the rows that have `problems`; `row(0)` returns all values of `first_row`."""
+        by_row: dict[int, list[Problem]] = {}
+        for problem in sorted(problems):
+            by_row.setdefault(problem.row, []).append(problem)
+        if not by_row:
+            return
+        if self._file is None:
+            self._file = self._cleanup.enter_context(partial(self._path))
+        for number, found in by_row.items():
             line = {
-                "row": row,
+                "row": number,
                 "problems": [{"field": p.field, "reason": p.reason} for p in found],
-                "values": {str(name): _jsonable(v) for name, v in source.row(row).items()},
+                "values": {str(name): _jsonable(v) for name, v in row(number - first_row).items()},
             }
-            file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
-        yield
+            self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
+
+    def put_in_place(self) -> None:
+        """Replace the file of an older conversion; where nothing was rejected, remove it."""
+        try:
+            if self._file is None:
+                self._path.unlink(missing_ok=True)
+            else:
+                put_in_place(self._file, self._path)
+        except OSError as error:
+            message = f"{self._path} can't be written: {error.strerror or error}"
+            raise OutputError(message) from error
 
 
 def _jsonable(value: Any, depth: int = 0) -> Any:  # noqa: ANN401, C901 - a table of cases

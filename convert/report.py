@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import resource
 import sys
 import time
 from dataclasses import dataclass, field
@@ -24,15 +23,17 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from convert.pickle_reader import FloatLists
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from convert.pickle_reader import Values
     from convert.schema import DatasetInfo
-    from convert.source import Values
 
 _MIB = 1 << 20
 # Rows looked at to estimate what a column of Python objects takes.
-_SAMPLED_ROWS = 1000
+_SAMPLED_ROWS = 100
 _POINTER_BYTES = 8
 
 
@@ -81,12 +82,13 @@ class Report:
     ignored: Sequence[str]
     nulls_replaced: Mapping[str, int]
     memory: Sequence[ColumnMemory]
+    peak_bytes: int
     seconds: Mapping[str, float]
 
 
 def source_bytes(values: Values) -> int:
     """Return the bytes that a source column takes, estimated from its first rows."""
-    if isinstance(values, np.ndarray | pa.Array):
+    if isinstance(values, np.ndarray | pa.Array | FloatLists):
         return int(values.nbytes)
     sample = values[:_SAMPLED_ROWS]
     if not sample:
@@ -121,7 +123,6 @@ def print_report(report: Report, out: object) -> None:
     seconds = sum(report.seconds.values())
     phases = ", ".join(f"{name} {took:.2f}" for name, took in report.seconds.items())
     nulls = ", ".join(f"{name} {count:,}" for name, count in report.nulls_replaced.items() if count)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     rejected = f" ({report.rejected:,} rejected)" if report.rejected else ""
     lines = {
         "written": out,
@@ -132,7 +133,7 @@ def print_report(report: Report, out: object) -> None:
         "nulls replaced": nulls or "none",
         "seconds": f"{seconds:.2f} ({phases})",
         "rows/s": f"{info.rows / seconds:,.0f}",
-        "peak memory": f"{_mb(peak)} MB",
+        "peak memory": f"{_mb(report.peak_bytes)} MB anonymous",
         "fingerprint": info.fingerprint,
     }
     for name, value in lines.items():

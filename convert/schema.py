@@ -30,8 +30,6 @@ _FINGERPRINT = re.compile("[0-9a-f]{64}")
 # Arrow counts the items of a fixed-size list in 32 bits.
 _MAX_DIMENSION = 2**31 - 1
 _METADATA_PREFIX = "embedding-stream."
-# Spaces in the metadata that move what follows to a multiple of ALIGNMENT_BYTES.
-PADDING_KEY = b"embedding-stream.padding"
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from convert.pickle_reader import FloatLists
+
 if TYPE_CHECKING:
-    from convert.source import Values
+    from convert.pickle_reader import Values
 
 _YEARS_TEXT = re.compile(r"0*([0-9]+)y?")
 _NO_YEARS_TEXT = "no_exp"
+_PLAIN_TYPES = frozenset({str, int, float, bool, type(None)})
 _INT32 = np.iinfo(np.int32)
 _INT32_DIGITS = 10
 # NumPy has longer floats, which Arrow doesn't.
@@ -40,7 +43,7 @@ def text_column(values: Values) -> Column:
             text = plain.cast(pa.string())
             return Column(text.fill_null(""), text.null_count, {})
         values = python_values(plain)
-    texts, problems = _texts(list(values))
+    texts, problems = _texts(python_values(values))
     column = pa.array(texts, pa.string())
     return Column(column.fill_null(""), column.null_count - len(problems), problems)
 
@@ -55,7 +58,7 @@ def years_column(values: Values) -> Column:
         native = values.astype(values.dtype.newbyteorder("="), copy=False)
         values = pa.array(native, from_pandas=True)
     if not isinstance(values, pa.Array):
-        years, problems = _parsed_each(list(values))
+        years, problems = _parsed_each(python_values(values))
     elif pa.types.is_integer(values.type) or pa.types.is_floating(values.type):
         years, problems = _whole_numbers(values)
     elif _is_text(values.type) or pa.types.is_dictionary(values.type):
@@ -67,6 +70,8 @@ def years_column(values: Values) -> Column:
 
 def python_values(values: Values) -> list[Any]:
     """Return a column as a list of Python's or NumPy's values."""
+    if isinstance(values, FloatLists):
+        return [values.row(row) for row in range(len(values))]
     if not isinstance(values, pa.Array):
         return list(values)
     try:
@@ -139,29 +144,21 @@ def _parsed_distinct(array: pa.Array) -> tuple[pa.Array, dict[int, str]]:
 
 def _parsed_each(values: list[Any]) -> tuple[pa.Array, dict[int, str]]:
     """Parse `values`, equal ones once; null where there is null or a problem."""
-    outcomes: dict[tuple[type, Any], int | str] = {}
-    parsed: list[int | None] = []
-    problems: dict[int, str] = {}
-    for row, value in enumerate(values):
-        outcome: int | str | None
-        if is_null(value):
-            outcome = None
-        elif isinstance(value, str | int | float):
-            key = (type(value), value)
-            if key not in outcomes:
-                outcomes[key] = _parse_years(value)
-            outcome = outcomes[key]
-        else:
-            outcome = _parse_years(value)
-        if isinstance(outcome, str):
-            problems[row] = outcome
-            outcome = None
-        parsed.append(outcome)
+    if _PLAIN_TYPES.issuperset(map(type, values)):
+        typed = list(zip(map(type, values), values, strict=True))  # 1 and True are equal
+        known = {key: _parse_years(key[1]) for key in set(typed)}
+        outcomes = [known[key] for key in typed]
+    else:
+        outcomes = [_parse_years(value) for value in values]
+    problems = {row: why for row, why in enumerate(outcomes) if isinstance(why, str)}
+    parsed = [None if isinstance(outcome, str) else outcome for outcome in outcomes]
     return pa.array(parsed, pa.int32()), problems
 
 
-def _parse_years(value: Any) -> int | str:  # noqa: ANN401
-    """Return the years, or the reason why it is no number of them."""
+def _parse_years(value: Any) -> int | str | None:  # noqa: ANN401
+    """Return the years, None if there are none, or the reason why it is no number of them."""
+    if is_null(value):
+        return None
     match value:
         case str():
             return _parse_years_text(value)

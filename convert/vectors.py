@@ -1,24 +1,20 @@
-"""The vector column of a source as one float32 matrix.
-
-One float32 copy of the vectors is made, nothing larger: lists and arrays are taken in
-blocks of _BLOCK_ROWS rows.
-"""
+"""Vector columns as float32 matrices."""
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from convert.pickle_reader import FloatLists
 from convert.validation import is_null, python_values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from numpy.typing import NDArray
 
-    from convert.source import Values
+    from convert.pickle_reader import Values
 
 # Rows: the float64 intermediate of a block is 3 MB at 384 floats and stays in the cache;
 # blocks of 8,192 rows took 1.3 times as long.
@@ -34,27 +30,114 @@ class Vectors(NamedTuple):
     problems: dict[int, str]
 
 
-def vector_matrix(values: Values, advance: Callable[[int], None]) -> Vectors:
-    """Convert a column of float sequences; `advance` is told how many more rows are done.
+def vector_lengths(values: Values) -> NDArray[np.int64]:
+    """Return how many items each row has: int64 (rows,), 0 where it can't be a vector."""
+    if isinstance(values, FloatLists):
+        lengths = values.lengths()
+        for row, value in values.others.items():
+            lengths[row] = _length(value) or 0
+        return lengths
+    if isinstance(values, pa.Array) and _is_list(values.type):
+        lengths = pc.fill_null(pc.list_value_length(values), 0).cast(pa.int64())
+        return np.frombuffer(lengths.buffers()[1], np.int64, len(values), 8 * lengths.offset)
+    return np.array([_length(value) or 0 for value in python_values(values)], np.int64)
 
-    The dimension is the length that most rows have. Whatever isn't that many finite
-    numbers is a problem: a missing vector, another length, NaN, infinity (also what
-    becomes infinite as float32), anything that is no number.
+
+def vector_matrix(values: Values, lengths: NDArray[np.int64], dimension: int) -> Vectors:
+    """Convert a column of float sequences; `lengths` is what `vector_lengths` returned.
+
+    Whatever isn't `dimension` finite numbers is a problem: a missing vector, another
+    length, NaN, infinity (also what becomes infinite as float32), anything that is no
+    number.
     """
-    rows: Sequence[Any] = python_values(values)
-    lengths = Counter(length for length in map(_length, rows) if length)
-    dimension = lengths.most_common(1)[0][0] if lengths else 0
-    matrix = np.zeros((len(rows), dimension), np.float32)
+    matrix = np.zeros((len(lengths), dimension), np.float32)
     problems: dict[int, str] = {}
-    for start in range(0, len(rows), _BLOCK_ROWS):
-        block = rows[start : start + _BLOCK_ROWS]
-        if not _fill(matrix[start : start + len(block)], block):
-            for row, vector in enumerate(block, start):
-                reason = _fill_one(matrix[row], vector)
-                if reason is not None:
-                    problems[row] = reason
-        advance(len(block))
+    rows = _rows_of(values, lengths)
+    for begin in range(0, len(lengths), _BLOCK_ROWS):
+        end = min(begin + _BLOCK_ROWS, len(lengths))
+        is_regular = dimension and (lengths[begin:end] == dimension).all()
+        if is_regular and rows.fill(matrix[begin:end], begin):
+            continue
+        for row in range(begin, end):
+            reason = _fill_one(matrix[row], rows.row(row))
+            if reason is not None:
+                problems[row] = reason
     return Vectors(matrix, problems)
+
+
+class _Rows(Protocol):
+    def fill(self, out: NDArray[np.float32], begin: int) -> bool:
+        """Convert the rows from `begin` on into `out` at once; False if one has a problem."""
+
+    def row(self, row: int) -> Any:  # noqa: ANN401
+        """Return one row as it is."""
+
+
+class _ListRows(NamedTuple):
+    """Rows that are Python's lists, NumPy's arrays, or anything."""
+
+    values: list[Any]
+
+    def fill(self, out: NDArray[np.float32], begin: int) -> bool:
+        try:
+            # Without a dtype, so that text doesn't become numbers.
+            numbers = np.array(self.values[begin : begin + len(out)])
+        except (ValueError, TypeError, OverflowError):
+            return False
+        return numbers.shape == out.shape and _fill(out, numbers)
+
+    def row(self, row: int) -> Any:  # noqa: ANN401
+        return self.values[row]
+
+
+class _FileRows(NamedTuple):
+    """Rows whose numbers lie in a pickle."""
+
+    values: FloatLists
+
+    def fill(self, out: NDArray[np.float32], begin: int) -> bool:
+        if self.values.dtype.kind not in _NUMBER_KINDS:
+            return False
+        if any(begin <= row < begin + len(out) for row in self.values.others):
+            return False
+        self.values.fill(out, begin)
+        return bool(np.isfinite(out).all())
+
+    def row(self, row: int) -> Any:  # noqa: ANN401
+        return self.values.row(row)
+
+
+class _ArrowRows(NamedTuple):
+    """Rows of an Arrow list column; `items` are those of all rows, which begin at `starts`."""
+
+    values: pa.Array
+    items: NDArray[Any]
+    starts: NDArray[np.int64]
+
+    def fill(self, out: NDArray[np.float32], begin: int) -> bool:
+        first = self.starts[begin]
+        return _fill(out, self.items[first : first + out.size].reshape(out.shape))
+
+    def row(self, row: int) -> Any:  # noqa: ANN401
+        return self.values[row].as_py()
+
+
+def _rows_of(values: Values, lengths: NDArray[np.int64]) -> _Rows:
+    if isinstance(values, FloatLists):
+        return _FileRows(values)
+    if isinstance(values, pa.Array) and _is_list(values.type):
+        items, kind = values.flatten(), values.type.value_type
+        is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+        if is_number and not items.null_count:
+            starts = np.cumsum(lengths) - lengths
+            return _ArrowRows(values, items.to_numpy(), starts)
+    return _ListRows(python_values(values))
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
 
 
 def _length(vector: Any) -> int | None:  # noqa: ANN401
@@ -64,15 +147,9 @@ def _length(vector: Any) -> int | None:  # noqa: ANN401
     return None
 
 
-def _fill(out: NDArray[np.float32], block: Sequence[Any]) -> bool:
-    """Convert all of `block` into `out` at once; False if a row of it has a problem."""
-    if not out.shape[1] or any(_length(vector) != out.shape[1] for vector in block):
-        return False
-    try:
-        numbers = np.array(block)  # without a dtype, so that text doesn't become numbers
-    except (ValueError, TypeError, OverflowError):
-        return False
-    if numbers.dtype.kind not in _NUMBER_KINDS or numbers.shape != out.shape:
+def _fill(out: NDArray[np.float32], numbers: NDArray[Any]) -> bool:
+    """Convert `numbers`, which have the shape of `out`; False if that makes no sense."""
+    if numbers.dtype.kind not in _NUMBER_KINDS:
         return False
     with np.errstate(over="ignore", invalid="ignore"):
         out[:] = numbers

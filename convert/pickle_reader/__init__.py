@@ -8,10 +8,11 @@ grow with the file. What the pickle may name is listed in `convert.pickle_reader
 
 from convert.pickle_reader.columns import Batch, Values
 from convert.pickle_reader.errors import DamagedPickle, PickleReaderError, UnsupportedPickle
-from convert.pickle_reader.reader import Pickle, open_pickle
+from convert.pickle_reader.reader import BATCH_ROWS, Pickle, open_pickle
 from convert.pickle_reader.vectors import FloatLists
 
 __all__ = [
+    "BATCH_ROWS",
     "Batch",
     "DamagedPickle",
     "FloatLists",

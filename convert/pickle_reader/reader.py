@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from convert.pickle_reader.spans import Buffer, Lump
     from convert.pickle_reader.stand_ins import Known
 
-BATCH_ROWS = 16_384
+# Rows of a batch: of records, 5 MB of Python's objects; 16,384 took no less time.
+BATCH_ROWS = 4096
 # Lumps read again that are held: one for each of a row's columns, if it is read whole.
 _RECENT_LUMPS = 64
+
+_RECORDS = "a list of dicts"
 
 
 def _ignore(_count: int) -> None:
@@ -47,8 +50,8 @@ class Pickle:
     """A pickle, which can be read more than once, one pass after another.
 
     As reading goes on, `columns` says which names were seen, in order of appearance, `rows`
-    how many rows, and `globals_named` which globals the pickle named, and at which byte
-    first.
+    how many rows, `globals_named` which globals the pickle named, and at which byte first,
+    and `kind`, once rows were seen, that it is "a list of dicts" or "a DataFrame".
     """
 
     def __init__(self, buffer: Any) -> None:  # noqa: ANN401
@@ -60,15 +63,14 @@ class Pickle:
         self._lumps: dict[int, list[Any]] = {}
         self.columns: Collection[Any] = ()
         self.rows = 0
+        self.kind = ""
         self.globals_named: dict[str, int] = {}
 
     @property
-    def kind(self) -> str:
-        """Say what it begins like: "records", a list, or "frame", which calls something."""
-        begin = bytes(self._data[:12])
-        begin = begin[2:] if begin[:1] == b"\x80" else begin
-        begin = begin[9:] if begin[:1] == b"\x95" else begin
-        return "records" if begin[:1] in (b"]", b"(") else "frame"
+    def protocol(self) -> int:
+        """The pickle protocol that it says; protocols 0 and 1 say none."""
+        begin = bytes(self._data[:2])
+        return begin[1] if begin[:1] == b"\x80" and len(begin) > 1 else 0
 
     def batches(
         self, wanted: Callable[[Any], bool] = _all, *, batch_rows: int = BATCH_ROWS,
@@ -90,6 +92,7 @@ class Pickle:
         records = Records(self._data, self._plain, wanted)
         self.columns = records.columns.keys()
         for batch in records.batches(machine.run(advance), batch_rows, lambda: machine.pos):
+            self.kind = _RECORDS
             self.rows += batch.rows
             yield batch
         (content,) = machine.stack
@@ -100,6 +103,7 @@ class Pickle:
         elif type(content) is list and not self.rows:
             rows = [list(self._plain.items(content))]
             for batch in records.batches(rows, batch_rows, lambda: machine.pos):
+                self.kind = _RECORDS
                 self.rows += batch.rows
                 yield batch
         else:
@@ -112,6 +116,7 @@ class Pickle:
         end = self._plain.offset = len(self._data)
         with damage_named(end):
             columns = FrameColumns(frame, self._data, self._plain)
+        self.kind = "a DataFrame"
         self.columns = columns.columns.keys()
         self.rows = columns.rows
         batches = columns.batches([name for name in columns.columns if wanted(name)], batch_rows)

@@ -38,6 +38,10 @@ class FloatLists:
         self.others = others
         self._step = step
         self._segments = segments
+        self._counts = np.array(
+            [row[0][1] if len(row) == 1 else sum(n for _, n in row) for row in segments],
+            np.int64,
+        )
         # Views of the whole file, for each place at which a number may begin.
         self._views: list[NDArray[Any]] = [
             np.ndarray(((len(data) - at - dtype.itemsize) // step + 1,), dtype, data, at, (step,))
@@ -47,20 +51,20 @@ class FloatLists:
     def __len__(self) -> int:
         return len(self._segments)
 
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the file that the numbers take."""
+        return self._step * int(self._counts.sum())
+
     def lengths(self) -> NDArray[np.int64]:
         """Return how many numbers each row has: int64, -1 in the rows of `others`."""
-        lengths = np.array(
-            [row[0][1] if len(row) == 1 else sum(n for _, n in row) for row in self._segments],
-            np.int64,
-        )
+        lengths = self._counts.copy()
         lengths[list(self.others)] = -1
         return lengths
 
     def row(self, row: int) -> Any:  # noqa: ANN401
-        """Return a row: its numbers as a list, or what there is else."""
-        if row in self.others:
-            return self.others[row]
-        return [number for part in self._parts(row) for number in part.tolist()]
+        """Return a row: its numbers as an array of `dtype`, or what there is else."""
+        return self.others[row] if row in self.others else np.concatenate(self._parts(row))
 
     def fill(self, out: NDArray[np.float32], begin: int = 0) -> None:
         """Convert the rows from `begin` on into `out`, float32 (rows, length).

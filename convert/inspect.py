@@ -1,0 +1,128 @@
+"""What is in a file, said without executing anything of it."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from rich.console import Console
+from rich.text import Text
+
+from convert.errors import UnreadableSourceError
+from convert.fields import FieldNames
+from convert.pickle_reader import FloatLists
+from convert.source import open_source
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from convert.pickle_reader import Values
+    from convert.report import Phases
+
+_SHOWN_TYPES = 4
+_SHOWN_GLOBALS = 40
+
+
+@dataclass
+class Contents:
+    """What was found; `types` counts by column what its rows are, `error` is what ended it.
+
+    `globals_named` maps what a pickle names to the byte at which it first does.
+    """
+
+    path: Path
+    size: int = 0
+    kind: str = ""
+    rows: int = 0
+    types: dict[str, Counter[str]] = field(default_factory=dict)
+    fields: Mapping[str, str] = field(default_factory=dict)
+    globals_named: Mapping[str, int] = field(default_factory=dict)
+    error: UnreadableSourceError | None = None
+
+
+def inspect(path: Path, phases: Phases) -> Contents:
+    """Read all of `path`; what is wrong with it ends the reading and is told with the rest.
+
+    UnreadableSourceError: it isn't there, or can't be opened.
+    """
+    source = open_source(path, Path(tempfile.gettempdir()))
+    contents = Contents(path, sum(part.stat().st_size for part in source.paths))
+    seen: dict[object, Counter[str]] = {}
+    rows = 0
+    try:
+        with phases.phase("read", source.size) as advance:
+            for batch in source.batches(lambda _name: True, advance):
+                for name, values in batch.columns.items():
+                    # A column that begins to be there later was null before.
+                    first = Counter({"None": rows}) if rows else Counter[str]()
+                    seen.setdefault(name, first).update(_types(values))
+                rows += batch.rows
+                del batch, values
+    except UnreadableSourceError as error:
+        contents.error = error
+    contents.kind, contents.rows = source.kind, rows
+    contents.globals_named = source.globals_named
+    contents.types = {str(name): seen.get(name, Counter()) for name in source.columns}
+    with contextlib.suppress(UnreadableSourceError):  # two columns for one field: not its concern
+        chosen = FieldNames({}).choose(source.columns)
+        contents.fields = {str(name): known for known, name in chosen.items()}
+    return contents
+
+
+def _types(values: Values) -> Counter[str]:
+    """Count what the rows of a column are."""
+    if isinstance(values, FloatLists):
+        sizes = Counter(values.lengths().tolist())
+        types = Counter(
+            {f"{size:,} x {values.dtype.name}": n for size, n in sizes.items() if size >= 0}
+        )
+        types.update(map(_type_name, values.others.values()))
+        return types
+    if isinstance(values, np.ndarray):
+        return Counter({values.dtype.name: len(values)})
+    if isinstance(values, pa.Array):
+        types = Counter({str(values.type): len(values) - values.null_count})
+        return types + Counter({"None": values.null_count})
+    return Counter(map(_type_name, values))
+
+
+def _type_name(value: object) -> str:
+    if isinstance(value, np.ndarray):
+        return f"{' x '.join(map(str, value.shape))} x {value.dtype.name}"
+    return "None" if value is None else type(value).__name__
+
+
+def print_contents(contents: Contents) -> None:
+    """Print what was found on standard output."""
+    console = Console()
+
+    def say(line: str) -> None:
+        console.print(Text(line.encode(errors="backslashreplace").decode()), soft_wrap=True)
+
+    say(f"file      {contents.path} ({contents.size / 1e6:,.1f} MB)")
+    say(f"holds     {contents.kind}")
+    say(f"rows      {contents.rows:,}{' before the error' if contents.error else ''}")
+    say("columns")
+    width = max(map(len, contents.types), default=0)
+    for name, types in contents.types.items():
+        shown = [
+            kind if count == contents.rows else f"{kind} ({count:,} rows)"
+            for kind, count in types.most_common(_SHOWN_TYPES)
+        ]
+        if len(types) > _SHOWN_TYPES:
+            shown.append(f"and {len(types) - _SHOWN_TYPES:,} others")
+        used = f"  -> {contents.fields[name]}" if name in contents.fields else ""
+        say(f"  {name:<{width}}  {', '.join(shown)}{used}")
+    if contents.globals_named:
+        say("names, at the byte where each comes first")
+        named = sorted(contents.globals_named.items(), key=lambda item: item[1])
+        for name, offset in named[:_SHOWN_GLOBALS]:
+            say(f"  {name} ({offset:,})")
+        if len(named) > _SHOWN_GLOBALS:
+            say(f"  and {len(named) - _SHOWN_GLOBALS:,} others")

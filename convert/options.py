@@ -1,0 +1,76 @@
+"""What to convert and how, and whether that was done already."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from convert.ids import IdMode
+from convert.schema import FORMAT_VERSION, DatasetInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to convert and how.
+
+    `ids` None: keep the source's ids if it has any, else make UUIDv7s. `id_time_ms`
+    None: generated ids carry the source's modification time. `columns` maps fields to
+    column names that the source has for them.
+    """
+
+    source: Path
+    out: Path
+    columns: Mapping[str, str]
+    ids: IdMode | None = None
+    id_time_ms: int | None = None
+    skip_invalid: bool = False
+    force: bool = False
+
+
+def possible_fingerprints(options: Options, digest: bytes, time_ms: int) -> set[str]:
+    """Return what the file may have that these options make, before the source is read.
+
+    Whether the source has ids is not known yet; by default none are dropped.
+    """
+    if options.ids is None:
+        modes = {IdMode.KEEP: True, IdMode.UUID7: False}
+        return {
+            fingerprint(options, digest, mode, time_ms, has_ids=has_ids)
+            for mode, has_ids in modes.items()
+        }
+    return {
+        fingerprint(options, digest, options.ids, time_ms, has_ids=has_ids)
+        for has_ids in (False, True)
+    }
+
+
+def fingerprint(
+    options: Options, digest: bytes, mode: IdMode, time_ms: int, *, has_ids: bool
+) -> str:
+    shaping = {
+        "format": FORMAT_VERSION,
+        "source": digest.hex(),
+        "columns": dict(sorted(options.columns.items())),
+        "ids": mode.value,
+        "source_has_ids": has_ids,
+        "id_time_ms": None if mode is IdMode.KEEP else time_ms,
+        "skip_invalid": options.skip_invalid,
+    }
+    return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
+
+
+def written_fingerprint(out: Path) -> str | None:
+    """Return the fingerprint of the file at `out`, None if it isn't a whole dataset file."""
+    try:
+        with pa.memory_map(str(out)) as file:
+            return DatasetInfo.from_metadata(pa.ipc.open_file(file).schema.metadata).fingerprint
+    except (OSError, ValueError):  # Arrow's own errors are ValueErrors
+        return None

@@ -1,0 +1,140 @@
+"""One pass over a source: its rows validated and written in the order in which they come."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from convert.dictionary import Dictionary
+from convert.id_text import IdKind
+from convert.ids import IdMode, Ids, generated_ids, id_texts, kept_ids
+from convert.problems import Problem, Problems
+from convert.report import source_bytes
+from convert.schema import TEXT_FIELDS
+from convert.validation import text_column, years_column
+from convert.vectors import vector_lengths, vector_matrix
+from convert.writer import Rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from convert.pickle_reader import Batch, Values
+
+
+class Shape(NamedTuple):
+    """What all rows have in common; what the first ones have is a guess at it."""
+
+    mode: IdMode
+    id_kind: IdKind
+    dimension: int
+
+
+class _Fields:
+    """The columns of a batch, by field; a field that has none is null in every row."""
+
+    def __init__(self, batch: Batch, names: Mapping[str, Any], first_row: int) -> None:
+        self.rows = range(first_row, first_row + batch.rows)
+        self._batch = batch
+        self._names = names
+
+    def __getitem__(self, name: str) -> Values:
+        column = self._names.get(name)
+        if column in self._batch.columns:
+            return self._batch.columns[column]
+        return [None] * len(self.rows)
+
+
+@dataclass(frozen=True)
+class IdWishes:
+    """How ids come about: kept or made, None if the source decides; `seed` shapes made ones."""
+
+    mode: IdMode | None
+    time_ms: int
+    seed: Callable[[], bytes]
+
+
+@dataclass
+class Reading:
+    """What a pass has found so far.
+
+    `guess` says what is right; without one the rows of the first batch are taken to be
+    typical. `true_shape` is that of most rows seen. `ids` are those of the source, 16 bytes
+    a row; made ones, which ascend, aren't held. `nulls_replaced` and `source_bytes` are by
+    field.
+    """
+
+    wishes: IdWishes
+    guess: Shape | None = None
+    rows: int = 0
+    has_ids: bool = False
+    ids: bytearray = field(default_factory=bytearray)
+    problems: Problems = field(default_factory=Problems)
+    nulls_replaced: Counter[str] = field(default_factory=Counter)
+    source_bytes: Counter[str] = field(default_factory=Counter)
+    dictionaries: dict[str, Dictionary] = field(
+        default_factory=lambda: {name: Dictionary() for name in TEXT_FIELDS}
+    )
+    _id_lengths: Counter[int] = field(default_factory=Counter)
+    _dimensions: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def shape(self) -> Shape:
+        return self.guess or self.true_shape
+
+    @property
+    def true_shape(self) -> Shape:
+        mode = self.wishes.mode or (IdMode.KEEP if self.has_ids else IdMode.UUID7)
+        if mode is IdMode.KEEP:
+            is_ulid = self._id_lengths[IdKind.ULID.chars] > self.rows // 2
+            kind = IdKind.ULID if is_ulid else IdKind.UUID
+        else:
+            kind = IdKind.ULID if mode is IdMode.ULID else IdKind.UUID
+        dimensions = [size for size, _ in self._dimensions.most_common() if size]
+        return Shape(mode, kind, dimensions[0] if dimensions else 0)
+
+    def take(self, batch: Batch, names: Mapping[str, Any]) -> tuple[Rows, list[Problem]]:
+        """Validate the rows of a batch, whose columns are fields by `names`.
+
+        Rows that have problems hold nothing useful.
+        """
+        fields = _Fields(batch, names, self.rows)
+        lengths = vector_lengths(fields["vector"])
+        texts = id_texts(fields["id"])
+        self.rows += batch.rows
+        self.has_ids |= "id" in names
+        self._dimensions.update(lengths.tolist())
+        self._id_lengths.update(map(len, texts))
+        self.guess = self.shape
+        for name, column in names.items():
+            self.source_bytes[name] += source_bytes(batch.columns[column])
+
+        problems: list[Problem] = []
+
+        def add(name: str, reasons: Mapping[int, str]) -> None:
+            problems.extend(Problem(fields.rows[row], name, why) for row, why in reasons.items())
+
+        ids = self._ids(fields, texts)
+        add("id", ids.problems)
+        years = years_column(fields["exp_years"])
+        add("exp_years", years.problems)
+        self.nulls_replaced["exp_years"] += years.nulls_replaced
+        narrow = {"id": ids.values, "exp_years": years.values.to_numpy()}
+        for name in TEXT_FIELDS:
+            column = text_column(fields[name])
+            add(name, column.problems)
+            self.nulls_replaced[name] += column.nulls_replaced
+            narrow[name] = self.dictionaries[name].places(column.values)
+        vectors = vector_matrix(fields["vector"], lengths, self.shape.dimension)
+        add("vector", vectors.problems)
+        if problems:
+            self.problems.add(problems)
+        return Rows(narrow, vectors.matrix), problems
+
+    def _ids(self, fields: _Fields, texts: list[str]) -> Ids:
+        mode, kind, _ = self.shape
+        if mode is not IdMode.KEEP:
+            return generated_ids(mode, fields.rows, self.wishes.time_ms, self.wishes.seed())
+        ids = kept_ids(fields["id"], texts, kind)
+        self.ids += ids.values.tobytes()
+        return ids

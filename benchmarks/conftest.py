@@ -31,6 +31,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help=f"{_QUICK_ROWS:,} rows instead of {_FULL_ROWS:,}: shows that the benchmarks run, "
         "not how fast anything is",
     )
+    parser.addoption(
+        "--large", action="store_true", help="also those that need 10 GB of disk and some minutes"
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -47,6 +47,14 @@ def put_in_place(file: IO[bytes], out: Path) -> None:
     _sync_folder(out.parent)
 
 
+@contextlib.contextmanager
+def replacing(out: Path) -> Iterator[IO[bytes]]:
+    """Open a file that takes the place of `out` when the body of the `with` went well."""
+    with partial(out) as file:
+        yield file
+        put_in_place(file, out)
+
+
 def _locked_partial(out: Path) -> IO[bytes]:
     while True:
         file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - the caller closes it

@@ -16,6 +16,7 @@ from convert.pickle_reader.errors import DamagedPickle, UnsupportedPickle
 from convert.pickle_reader.floats import Floats
 from convert.pickle_reader.names import opcode_name
 from convert.pickle_reader.opcodes import HANDLERS
+from convert.pickle_reader.rows_alike import RowsAlike
 from convert.pickle_reader.state import State
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ class Machine(State):
     def _run(self, advance: Callable[[int], None]) -> Iterator[list[Any]]:  # noqa: C901, PLR0912, PLR0915 - one loop, for speed
         data, end, live, marks = self.data, self.end, self.live, self.marks
         stack, pos, size = self.stack, self.pos, self.size
-        floats = Floats(self)
+        floats, alike = Floats(self), RowsAlike()
+        row_begin = -1  # where a row begins whose way of writing isn't known yet
         next_checkpoint = told = 0
         try:
             while True:
@@ -142,6 +144,9 @@ class Machine(State):
                         stack = marks.pop()[0]
                         set_items(self, stack[-1], items, pos)
                         pos += 1
+                        if row_begin >= 0 and len(marks) == 1:
+                            alike.learn(self, row_begin, pos, stack[-1])
+                            row_begin = -1
                     elif op == _EMPTY_DICT:
                         if pos >= next_checkpoint and self.is_between_rows(stack):
                             self.pos, self.size = pos, size
@@ -155,6 +160,13 @@ class Machine(State):
                                 self.stack = stack
                                 yield items[1:] if items[0] is self.root else items
                                 self.let_go(marks[0][1])
+                        if len(marks) == 1 and self.irregular < 0 and not self.is_again:
+                            before = pos
+                            until = min(pause, next_checkpoint)
+                            pos, size = alike.follow(self, stack, pos, size, until)
+                            if pos > before:
+                                continue
+                            row_begin = pos
                         stack.append({})
                         pos += 1
                     elif op == _EMPTY_LIST:

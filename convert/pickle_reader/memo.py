@@ -42,6 +42,7 @@ class Memo:
     """Entries of the memo; `read_again(offset, size, index)` reads some from a checkpoint.
 
     It returns the entries read, up to entry `index` at least, and the offset it came to.
+    `live` are the entries of what is being read, `young` atoms that were let go lately.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Memo:
         self.live: dict[int, Any] = {}
         self._irregular: dict[int, int] = {}
         self._pinned: dict[int, Any] = {}
-        self._young: dict[int, Any] = {}
+        self.young: dict[int, Any] = {}
         self._old: dict[int, Any] = {}
         self._asked: dict[int, Any] = {}
         self._offsets = array("Q")
@@ -114,16 +115,16 @@ class Memo:
         asked = self._asked
         for index, value in gone.items():
             if type(value) in _ATOMS and index not in asked:
-                self._young[index] = value
-        if len(self._young) > _GENERATION:
-            self._old, self._young = self._young, {}
+                self.young[index] = value
+        if len(self.young) > _GENERATION:
+            self._old, self.young = self.young, {}
 
     def recall(self, index: int, size: int, offset: int) -> Any:  # noqa: ANN401
         """Return entry `index` of a memo that has `size` entries."""
         for held in (self.live, self._asked, self._pinned):
             if index in held:
                 return held[index]
-        for held in (self._young, self._old):
+        for held in (self.young, self._old):
             if index in held:
                 return self._keep(index, held[index])
         if not 0 <= index < size or index in self._irregular.values():

@@ -1,0 +1,150 @@
+"""Rows that are written like the one before them: the same keys, texts, numbers, floats.
+
+A list of dicts is the same opcodes again and again. Once a row was seen, a pattern finds
+the next ones whole, in half the time that it takes opcode by opcode. What doesn't match,
+the machine reads as ever: the pattern says nothing that the opcodes don't say.
+"""
+
+from __future__ import annotations
+
+import pickletools
+import re
+from typing import TYPE_CHECKING, Any
+
+from convert.pickle_reader.floats import FLOAT_BYTES
+from convert.pickle_reader.spans import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from convert.pickle_reader.spans import Buffer
+    from convert.pickle_reader.state import State
+
+_BINGET, _LONG_BINGET, _BININT1, _NONE = b"hjKN"
+_SHORT_BINUNICODE = 0x8C
+_TEXT_BYTES = 3  # the opcode, its length, and MEMOIZE
+# A short text that is memoized, what was memoized, a small number, nothing. The text ends
+# where the next key begins; whether that is so is seen by its length.
+_VALUE = rb"(\x8c.{1,256}?\x94|h.|j.{4}|K.|N)"
+_VALUE_NAMES = frozenset({"SHORT_BINUNICODE", "BINGET", "LONG_BINGET", "BININT1", "NONE"})
+_KEY_NAMES = frozenset({"BINGET", "LONG_BINGET"})
+_VECTOR_NAMES = ["EMPTY_LIST", "MEMOIZE", "MARK", "BINFLOAT"]
+_MAX_ROW_BYTES = 1 << 20
+_MAX_COLUMNS = 50
+# Ways of writing that are looked at; a file has one, or two.
+_MAX_LEARNED = 20
+# Rows in a row that are unlike. One may well be: every 64 KiB a frame begins within one.
+_MAX_MISSES = 8
+
+
+class RowsAlike:
+    """Looks for rows of one machine."""
+
+    def __init__(self) -> None:
+        self._match: Callable[[Buffer, int], re.Match[bytes] | None] | None = None
+        # For each column its number, its key, and the opcodes of its floats, if it has them.
+        self._columns: list[tuple[int, str, bytes]] = []
+        self._learned = 0
+        self._misses = 0
+
+    def learn(self, state: State, begin: int, end: int, row: dict[Any, Any]) -> None:
+        """Remember how `row` was written, from `begin` to `end`, if others may be like it."""
+        self._misses += 1
+        is_due = self._match is None or self._misses > _MAX_MISSES
+        if not is_due or self._learned == _MAX_LEARNED or end - begin > _MAX_ROW_BYTES:
+            return
+        self._learned += 1
+        written = bytes(state.data[begin:end])
+        found = _pattern(written)
+        if found is None or not all(type(key) is str for key in row):
+            return
+        pattern, counts = found
+        if len(counts) == len(row):
+            groups = range(1, len(row) + 1)
+            codes = [b"G" * count for count in counts]
+            self._columns = list(zip(groups, row, codes, strict=True))
+            self._match = re.compile(pattern, re.DOTALL).match
+
+    def follow(
+        self, state: State, stack: list[Any], pos: int, size: int, end: int
+    ) -> tuple[int, int]:
+        """Push the rows that begin from `pos` on, up to `end`; return where they end.
+
+        `size` is that of the memo before them; that behind them is returned, too. Their
+        texts are remembered as if they had been let go, the rows and lists aren't:
+        whatever refers to one of those reads it again.
+        """
+        data, match, columns = state.data, self._match, self._columns
+        live, young = state.live, state.memo.young
+        while match is not None and pos < end:
+            found = match(data, pos)
+            if found is None:
+                break
+            row: dict[str, Any] = {}
+            entries, skipped = size + 1, 0
+            for (group, key, codes), value in zip(columns, found.groups(), strict=True):
+                if codes:
+                    begin = found.start(group)
+                    after = begin + FLOAT_BYTES * len(codes)
+                    if data[begin:after:FLOAT_BYTES] != codes:
+                        return pos, size
+                    row[key] = [Run(begin, len(codes))]
+                    entries += 1
+                    skipped += after - begin
+                    continue
+                code = value[0]
+                if code == _SHORT_BINUNICODE:
+                    if value[1] != len(value) - _TEXT_BYTES:
+                        return pos, size
+                    row[key] = young[entries] = str(value[2:-1], "utf-8", "surrogatepass")
+                    entries += 1
+                elif code == _BININT1:
+                    row[key] = value[1]
+                elif code == _NONE:
+                    row[key] = None
+                else:
+                    index = int.from_bytes(value[1:], "little")
+                    recalled = live.get(index, live)
+                    if recalled is live:
+                        recalled = state.recall(index, entries, found.start(group))
+                    row[key] = recalled
+            stack.append(row)
+            state.skipped += skipped
+            pos, size = found.end(), entries
+            self._misses = 0
+        return pos, size
+
+
+def _pattern(written: bytes) -> tuple[bytes, list[int]] | None:
+    """Return a pattern of rows like this one, and each column's number of floats."""
+    opcodes = [
+        (op.name, pos) for op, _, pos in pickletools.genops(written + b".") if pos is not None
+    ]
+    names = [name for name, _ in opcodes]
+    places = [pos for _, pos in opcodes]
+    if names[:3] != ["EMPTY_DICT", "MEMOIZE", "MARK"] or names[-2:] != ["SETITEMS", "STOP"]:
+        return None
+    keys, values, counts = [], [], []
+    at, last = 3, len(names) - 2
+    while at < last:
+        if names[at] not in _KEY_NAMES or len(keys) == _MAX_COLUMNS:
+            return None
+        keys.append(re.escape(written[places[at] : places[at + 1]]))
+        at += 1
+        if names[at : at + len(_VECTOR_NAMES)] == _VECTOR_NAMES:
+            at += len(_VECTOR_NAMES) - 1
+            count = names.index("APPENDS", at) - at
+            if names[at : at + count] != ["BINFLOAT"] * count:
+                return None
+            values.append(rb"\]\x94\(()G.{%d}e" % (FLOAT_BYTES * count - 1))
+            at += count + 1
+        elif names[at] in _VALUE_NAMES:
+            count = 0
+            values.append(_VALUE)
+            at += 1 + (names[at] == "SHORT_BINUNICODE")  # and its MEMOIZE
+        else:
+            return None
+        counts.append(count)
+    # Atomic groups: a text that ends elsewhere than it seemed is no reason to try again.
+    parts = [b"(?>%s%s)" % part for part in zip(values, [*keys[1:], b"u"], strict=True)]
+    return rb"\}\x94\(" + keys[0] + b"".join(parts), counts

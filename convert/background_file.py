@@ -1,58 +1,54 @@
-"""A file that is written by a thread, one write at a time."""
+"""A file that threads write while the caller goes on."""
 
 from __future__ import annotations
 
-import threading
+import os
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import IO
 
+# Most of a write is the kernel's search for free memory, which two threads can share.
+_THREADS = 2
 _MOVED_BYTES = 1 << 20
 
 
 class BackgroundFile:
-    """Writes to `file` while the caller goes on; what a call is given mustn't change.
+    """Writes to `file`, two writes at once; what a call is given mustn't change.
 
-    Each method waits for the write before it, and raises what went wrong with that.
+    What goes wrong is raised by a later call, by `end` at the latest.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._thread: threading.Thread | None = None
-        self._error: Exception | None = None
+        self._descriptor = file.fileno()
+        self._threads = ThreadPoolExecutor(_THREADS, "writer")
+        self._pending: deque[Future[None]] = deque()
 
     def write(self, place: int, *contents: bytes | memoryview) -> None:
         """Begin to write `contents` one behind another, from the byte `place` on."""
-        self._wait()
-        self._thread = threading.Thread(
-            target=self._write, args=(place, contents), name="writer", daemon=True
-        )
-        self._thread.start()
+        self._wait(_THREADS - 1)
+        self._pending.append(self._threads.submit(self._write, place, contents))
 
     def move_down(self, begin: int, to: int, size: int) -> None:
         """Move the last `size` bytes of the file, at `begin`, to a place before that."""
-        self._wait()
+        self._wait(0)
         for done in range(0, size, _MOVED_BYTES):
-            self._file.seek(begin + done)
-            content = self._file.read(min(_MOVED_BYTES, size - done))
-            self._file.seek(to + done)
-            self._file.write(content)
-        self._file.truncate(to + size)
+            content = os.pread(self._descriptor, min(_MOVED_BYTES, size - done), begin + done)
+            self._write(to + done, (content,))
+        os.ftruncate(self._descriptor, to + size)
 
     def end(self) -> None:
         """Wait until everything is written."""
-        self._wait()
-        self._file.flush()
+        self._wait(0)
+        self._threads.shutdown()
 
-    def _wait(self) -> None:
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        if self._error is not None:
-            raise self._error
+    def _wait(self, most: int) -> None:
+        while len(self._pending) > most:
+            self._pending.popleft().result()
 
     def _write(self, place: int, contents: tuple[bytes | memoryview, ...]) -> None:
-        try:
-            self._file.seek(place)
-            for content in contents:
-                self._file.write(content)
-        except Exception as error:
-            self._error = error
+        for content in contents:
+            left = memoryview(content).cast("B")
+            while left:
+                written = os.pwrite(self._descriptor, left, place)
+                place += written
+                left = left[written:]

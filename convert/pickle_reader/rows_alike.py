@@ -65,7 +65,7 @@ class RowsAlike:
             self._columns = list(zip(groups, row, codes, strict=True))
             self._match = re.compile(pattern, re.DOTALL).match
 
-    def follow(
+    def follow(  # noqa: C901 - one loop, for speed
         self, state: State, stack: list[Any], pos: int, size: int, end: int
     ) -> tuple[int, int]:
         """Push the rows that begin from `pos` on, up to `end`; return where they end.
@@ -124,7 +124,9 @@ def _pattern(written: bytes) -> tuple[bytes, list[int]] | None:
     places = [pos for _, pos in opcodes]
     if names[:3] != ["EMPTY_DICT", "MEMOIZE", "MARK"] or names[-2:] != ["SETITEMS", "STOP"]:
         return None
-    keys, values, counts = [], [], []
+    keys: list[bytes] = []
+    values: list[bytes] = []
+    counts: list[int] = []
     at, last = 3, len(names) - 2
     while at < last:
         if names[at] not in _KEY_NAMES or len(keys) == _MAX_COLUMNS:

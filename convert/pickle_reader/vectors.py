@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _SEQUENCES = frozenset({list, tuple, Array})
 _DOUBLE = np.dtype(">f8")
+# Rows that are converted at once: 400 KB of the file at 384 floats, which the cache holds.
+_BLOCK_ROWS = 128
 
 
 class FloatLists:
@@ -36,20 +38,17 @@ class FloatLists:
         """`segments` are the (offset, count) of each row's numbers, `step` bytes apart."""
         self.dtype = dtype
         self.others = others
+        self._data = data
         self._step = step
-        self._segments = segments
-        self._counts = np.array(
-            [row[0][1] if len(row) == 1 else sum(n for _, n in row) for row in segments],
-            np.int64,
-        )
-        # Views of the whole file, for each place at which a number may begin.
-        self._views: list[NDArray[Any]] = [
-            np.ndarray(((len(data) - at - dtype.itemsize) // step + 1,), dtype, data, at, (step,))
-            for at in range(min(step, len(data) - dtype.itemsize + 1))
-        ]
+        # Nearly all rows are one segment.
+        self._split = {row: parts for row, parts in enumerate(segments) if len(parts) > 1}
+        firsts = [parts[0] if parts else (0, 0) for parts in segments]
+        self._offsets, self._counts = np.array(firsts, np.int64).reshape(-1, 2).T
+        for row, parts in self._split.items():
+            self._counts[row] = sum(count for _, count in parts)
 
     def __len__(self) -> int:
-        return len(self._segments)
+        return len(self._counts)
 
     @property
     def nbytes(self) -> int:
@@ -64,29 +63,34 @@ class FloatLists:
 
     def row(self, row: int) -> Any:  # noqa: ANN401
         """Return a row: its numbers as an array of `dtype`, or what there is else."""
-        return self.others[row] if row in self.others else np.concatenate(self._parts(row))
+        if row in self.others:
+            return self.others[row]
+        parts = self._split.get(row) or [(int(self._offsets[row]), int(self._counts[row]))]
+        return np.concatenate([self._view(offset, count) for offset, count in parts])
 
     def fill(self, out: NDArray[np.float32], begin: int = 0) -> None:
         """Convert the rows from `begin` on into `out`, float32 (rows, length).
 
-        Each of these rows must have that length. Numbers beyond float32 become infinite.
+        Each of these rows must have that length, which isn't 0. Numbers beyond float32
+        become infinite.
         """
-        step, views = self._step, self._views
+        size = self._step * (out.shape[1] - 1) + self.dtype.itemsize
+        # Every stretch of the file of a row's size; of these, those where the rows are.
+        anywhere = np.ndarray((len(self._data) - size + 1, size), np.uint8, self._data, 0, (1, 1))
+        last = len(anywhere) - 1  # a row of several segments may begin behind it
         with np.errstate(over="ignore", invalid="ignore"):
-            for place, row in enumerate(self._segments[begin : begin + len(out)]):
-                if len(row) == 1:
-                    offset, count = row[0]
-                    first = offset // step
-                    out[place] = views[offset % step][first : first + count]
-                else:
-                    out[place] = np.concatenate(self._parts(begin + place))
+            for first in range(0, len(out), _BLOCK_ROWS):
+                block = out[first : first + _BLOCK_ROWS]
+                offsets = self._offsets[begin + first : begin + first + len(block)]
+                rows = anywhere[np.minimum(offsets, last)]
+                shape, steps = block.shape, (size, self._step)
+                block[:] = np.ndarray(shape, self.dtype, rows.data, 0, steps)
+            for row in self._split:
+                if begin <= row < begin + len(out):
+                    out[row - begin] = self.row(row)
 
-    def _parts(self, row: int) -> list[NDArray[Any]]:
-        step = self._step
-        return [
-            self._views[offset % step][offset // step : offset // step + count]
-            for offset, count in self._segments[row]
-        ]
+    def _view(self, offset: int, count: int) -> NDArray[Any]:
+        return np.ndarray((count,), self.dtype, self._data, offset, (self._step,))
 
 
 def float_lists(values: list[Any], data: Buffer, plain: Callable[[Any], Any]) -> FloatLists | None:

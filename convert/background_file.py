@@ -5,50 +5,62 @@ from __future__ import annotations
 import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import IO
+from typing import IO, TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # Most of a write is the kernel's search for free memory, which two threads can share.
 _THREADS = 2
 _MOVED_BYTES = 1 << 20
 
+# Bytes, and where in the file they belong.
+Piece: TypeAlias = "tuple[int, bytes | memoryview]"
+
 
 class BackgroundFile:
-    """Writes to `file`, two writes at once; what a call is given mustn't change.
+    """Writes to `file`, two calls at once; what a call is given mustn't change.
 
-    What goes wrong is raised by a later call, by `end` at the latest.
+    What goes wrong is raised by a later call, by `wait` at the latest.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
-        self._descriptor = file.fileno()
+        self.descriptor = file.fileno()
         self._threads = ThreadPoolExecutor(_THREADS, "writer")
         self._pending: deque[Future[None]] = deque()
 
-    def write(self, place: int, *contents: bytes | memoryview) -> None:
-        """Begin to write `contents` one behind another, from the byte `place` on."""
+    def write(self, *pieces: Piece) -> None:
+        """Begin to write `pieces`."""
         self._wait(_THREADS - 1)
-        self._pending.append(self._threads.submit(self._write, place, contents))
+        self._pending.append(self._threads.submit(self._write, pieces))
 
     def move_down(self, begin: int, to: int, size: int) -> None:
-        """Move the last `size` bytes of the file, at `begin`, to a place before that."""
-        self._wait(0)
+        """Move `size` bytes, at `begin`, to a place before that, and end the file with them."""
         for done in range(0, size, _MOVED_BYTES):
-            content = os.pread(self._descriptor, min(_MOVED_BYTES, size - done), begin + done)
-            self._write(to + done, (content,))
-        os.ftruncate(self._descriptor, to + size)
+            content = self.read(begin + done, min(_MOVED_BYTES, size - done))
+            self.write((to + done, content))
+        self.truncate(to + size)
 
-    def end(self) -> None:
+    def read(self, place: int, size: int) -> bytes:
+        """Return `size` bytes that lie at `place`."""
+        self.wait()
+        return os.pread(self.descriptor, size, place)
+
+    def truncate(self, size: int) -> None:
+        """End the file behind its first `size` bytes."""
+        self.wait()
+        os.ftruncate(self.descriptor, size)
+
+    def wait(self) -> None:
         """Wait until everything is written."""
         self._wait(0)
-        self._threads.shutdown()
 
     def _wait(self, most: int) -> None:
         while len(self._pending) > most:
             self._pending.popleft().result()
 
-    def _write(self, place: int, contents: tuple[bytes | memoryview, ...]) -> None:
-        for content in contents:
-            left = memoryview(content).cast("B")
-            while left:
-                written = os.pwrite(self._descriptor, left, place)
-                place += written
-                left = left[written:]
+    def _write(self, pieces: Iterable[Piece]) -> None:
+        for place, content in pieces:
+            view, done = memoryview(content).cast("B"), 0
+            while done < len(view):
+                done += os.pwrite(self.descriptor, view[done:], place + done)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +16,6 @@ from convert.errors import (
     UnreadableSourceError,
 )
 from convert.fields import COLUMN_NAMES, FieldNames
-from convert.gather import write_in_order
 from convert.id_text import format_ids
 from convert.ids import IdMode
 from convert.memory import PeakMemory, no_garbage_collection
@@ -32,6 +30,7 @@ from convert.writer import DatasetWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -163,15 +162,12 @@ class _Conversion:
             rows=reading.rows if order is None else len(order),
             dimension=reading.shape.dimension,
         )
-        with phases.phase("write", info.rows) as advance:
+        if order is not None:
+            with phases.phase("reorder", info.rows) as advance:
+                writer.reorder(order, advance)
+        with phases.phase("write", 1):
             writer.finish(info, {n: d.texts() for n, d in reading.dictionaries.items()})
-            if order is None:
-                put_in_place(file, self._options.out)
-            else:
-                file.flush()
-                with partial(self._options.out) as ordered:
-                    write_in_order(Path(file.name), order, info, ordered, advance)
-                    put_in_place(ordered, self._options.out)
+            put_in_place(file, self._options.out)
         return info
 
     def report(
@@ -202,9 +198,7 @@ class _Room:
     def check(self, rows: int, shape: Shape) -> None:
         """Raise OutputError if it hasn't; `rows` are those of the `bytes_read`."""
         expected = rows * self._source_bytes / max(self.bytes_read, 1)
-        # Rows that aren't in order are written twice.
-        times = 2 if shape.mode is IdMode.KEEP else 1
-        wanted = times * expected * (_ROW_BYTES + 4 * shape.dimension)
+        wanted = expected * (_ROW_BYTES + 4 * shape.dimension)
         free = shutil.disk_usage(self._folder).free
         if wanted > free:
             message = (

@@ -11,6 +11,8 @@ space kept for it at the beginning.
 
 from __future__ import annotations
 
+import mmap
+import os
 import struct
 from typing import IO, TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -19,10 +21,11 @@ import pyarrow as pa
 
 from convert.background_file import BackgroundFile
 from convert.id_text import IdKind
+from convert.permute import permute
 from convert.schema import ALIGNMENT_BYTES, BATCH_ROWS, TEXT_FIELDS, DatasetInfo, dataset_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -59,82 +62,112 @@ class Rows(NamedTuple):
 class DatasetWriter:
     """Writes a dataset of vectors of `dimension` floats into `file`, an empty binary file.
 
-    `source` is the name that its metadata will say. Vectors go to their places at once,
-    in a thread, while the next are made; the other columns, which lie before them, follow
-    when their record batch is complete.
+    `source` is the name that its metadata will say. Until `finish`, every record batch has
+    room for BATCH_ROWS rows, so that a row's place is known when it comes.
     """
 
     def __init__(self, file: IO[bytes], source: str, dimension: int) -> None:
+        self._rows = 0
         self._file = BackgroundFile(file)
         self._dimension = dimension
         longest = DatasetInfo("0" * 64, source, IdKind.UUID, _MOST_ROWS, dimension)
         schema = dataset_schema(dimension, longest.to_metadata())
         self._schema_begin = _aligned(len(_MAGIC))
         self._schema_bytes = _aligned(len(schema.serialize()))
-        self._position = self._schema_begin + self._schema_bytes
-        self._blocks: list[_Block] = []
-        self._full = _batch_head(BATCH_ROWS, dimension)
-        self._narrow = {
-            name: np.empty((BATCH_ROWS, 16) if name == "id" else BATCH_ROWS, dtype)
-            for name, dtype in NARROW.items()
-        }
-        self._waiting = 0  # rows of the record batch that isn't complete
+        self._begin = self._schema_begin + self._schema_bytes
+        self._head = _batch_head(BATCH_ROWS, dimension)
+        self._batch_bytes = self._head.size + _aligned(self._head.body_bytes)
+        self._places = _column_places(BATCH_ROWS, dimension)
 
     def append(self, rows: Rows) -> None:
         """Write `rows`, whose arrays mustn't change afterwards."""
         begin, count = 0, len(rows.vectors)
         while begin < count:
-            end = min(count, begin + BATCH_ROWS - self._waiting)
-            waiting = self._waiting + end - begin
-            place = (
-                self._vectors_begin(self._full, BATCH_ROWS) + 4 * self._dimension * self._waiting
-            )
-            self._file.write(place, rows.vectors[begin:end].data)
-            for name, column in self._narrow.items():
-                column[self._waiting : waiting] = rows.narrow[name][begin:end]
-            begin, self._waiting = end, waiting
-            if waiting == BATCH_ROWS:
-                self._end_batch(self._full)
+            batch, place = divmod(self._rows, BATCH_ROWS)
+            end = min(count, begin + BATCH_ROWS - place)
+            body = self._begin + batch * self._batch_bytes + self._head.size
+            columns = {**rows.narrow, "vector": rows.vectors}
+            pieces = []
+            for name, offset in self._places.items():
+                column = columns[name][begin:end]
+                row_bytes = column.nbytes // (end - begin)
+                pieces.append((body + offset + place * row_bytes, column.data))
+            self._file.write(*pieces)
+            self._rows += end - begin
+            begin = end
+
+    def reorder(self, order: NDArray[np.int64], advance: Callable[[int], None]) -> None:
+        """Make row `order[i]` row i; those that it doesn't name are dropped.
+
+        `advance` is told how many more rows are in place.
+        """
+        self._file.wait()
+        batches = -(-self._rows // BATCH_ROWS)
+        size = self._begin + batches * self._batch_bytes
+        os.posix_fallocate(self._file.descriptor, 0, size)  # a full disk is seen here
+        permute(self._columns(mmap.mmap(self._file.descriptor, size), batches), order, advance)
+        self._rows = len(order)
 
     def finish(self, info: DatasetInfo, dictionaries: Mapping[str, pa.Array]) -> None:
         """Complete the file; `dictionaries` maps TEXT_FIELDS to string arrays."""
-        if self._waiting:
-            # Their vectors were written where they belong if more rows come.
-            head, rows = _batch_head(self._waiting, self._dimension), self._waiting
-            before = self._vectors_begin(self._full, BATCH_ROWS)
-            after = self._vectors_begin(head, rows)
-            self._file.move_down(before, after, rows * 4 * self._dimension)
-            self._end_batch(head)
+        full, rest = divmod(self._rows, BATCH_ROWS)
+        blocks = [
+            (self._begin + batch * self._batch_bytes, self._head.size, self._head.body_bytes)
+            for batch in range(full)
+        ]
+        head = self._head.encapsulated(self._head.size)
+        self._file.write(*((offset, head) for offset, _, _ in blocks))
+        position = self._begin + full * self._batch_bytes
+        if rest:
+            blocks.append(self._shrink_batch(position, rest))
+            position += blocks[-1][1] + _aligned(blocks[-1][2])
+        else:
+            self._file.truncate(position)
         schema = dataset_schema(info.dimension, info.to_metadata())
-        batches, self._blocks = self._blocks, []
+        texts = []
         for message in _dictionary_messages(schema, dictionaries):
-            self._write_message(_Head.of(message), [_padded(message.body.to_pybytes())])
-        footer = _footer(schema, self._blocks, batches)
-        end_of_messages = _CONTINUATION + bytes(4)
-        self._file.write(
-            self._position, end_of_messages, footer, struct.pack("<i", len(footer)), _MAGIC
-        )
-        head = _Head.of(pa.ipc.read_message(schema.serialize()))
+            text = _Head.of(message)
+            content = text.encapsulated(text.size) + message.body.to_pybytes()
+            self._file.write((position, content))
+            texts.append((position, text.size, text.body_bytes))
+            position += _aligned(len(content))
+        footer = _footer(schema, texts, blocks)
+        end = _CONTINUATION + bytes(4) + footer + struct.pack("<i", len(footer)) + _MAGIC
         begin = _MAGIC.ljust(self._schema_begin, b"\0")
-        self._file.write(0, begin, head.encapsulated(self._schema_bytes))
-        self._file.end()
+        schema_head = _Head.of(pa.ipc.read_message(schema.serialize()))
+        self._file.write((position, end), (0, begin + schema_head.encapsulated(self._schema_bytes)))
+        self._file.wait()
 
-    def _vectors_begin(self, head: _Head, rows: int) -> int:
-        """Return where the vectors lie if a batch of so many rows begins at `_position`."""
-        end = self._position + head.size + head.body_bytes
-        return end - _aligned(rows * 4 * self._dimension)
+    def _columns(self, content: mmap.mmap, batches: int) -> list[NDArray[np.generic]]:
+        """View the columns of a mapped file, each of shape (batches, BATCH_ROWS, ...)."""
+        columns = []
+        for name, offset in self._places.items():
+            dtype = np.dtype(NARROW.get(name, np.float32))
+            values = {"id": 16, "vector": self._dimension}.get(name, 1)
+            begin = self._begin + self._head.size + offset
+            columns.append(
+                np.ndarray(
+                    (batches, BATCH_ROWS, values), dtype, content, begin,
+                    (self._batch_bytes, values * dtype.itemsize, dtype.itemsize),
+                )
+            )  # fmt: skip
+        return columns
 
-    def _end_batch(self, head: _Head) -> None:
-        """Write all but the vectors of the record batch that began at `_position`."""
-        columns = [_padded(column[: self._waiting].tobytes()) for column in self._narrow.values()]
-        self._waiting = 0
-        self._write_message(head, columns)
-
-    def _write_message(self, head: _Head, body: list[bytes]) -> None:
-        """Write a message, or the beginning of one, and remember where it lies."""
-        self._file.write(self._position, head.encapsulated(head.size), *body)
-        self._blocks.append((self._position, head.size, head.body_bytes))
-        self._position += head.size + _aligned(head.body_bytes)
+    def _shrink_batch(self, position: int, rows: int) -> _Block:
+        """Leave room for `rows` rows only in the last record batch, which is at `position`."""
+        head, places = _batch_head(rows, self._dimension), _column_places(rows, self._dimension)
+        before, after = position + self._head.size, position + head.size
+        pieces = []
+        for name in NARROW:
+            size = rows * (16 if name == "id" else 4)
+            content = self._file.read(before + self._places[name], size)
+            pieces.append((after + places[name], _padded(content)))
+        vector_bytes = rows * 4 * self._dimension
+        self._file.move_down(
+            before + self._places["vector"], after + places["vector"], vector_bytes
+        )
+        self._file.write((position, head.encapsulated(head.size)), *pieces)
+        return position, head.size, head.body_bytes
 
 
 class _Head(NamedTuple):
@@ -156,6 +189,15 @@ class _Head(NamedTuple):
         """Return it as it is written, padded to `size` bytes."""
         prefix = _CONTINUATION + struct.pack("<i", size - _PREFIX_BYTES)
         return (prefix + self.metadata).ljust(size, b"\0")
+
+
+def _column_places(rows: int, dimension: int) -> dict[str, int]:
+    """Return where each column begins in the body of a record batch of so many rows."""
+    places, end = {}, 0
+    for name in (*NARROW, "vector"):
+        places[name] = end
+        end += _aligned(rows * {"id": 16, "vector": 4 * dimension}.get(name, 4))
+    return places
 
 
 def _batch_head(rows: int, dimension: int) -> _Head:

@@ -192,6 +192,7 @@ def _is_missing(path: Path) -> bool:
 
 def _beside(source: Path) -> Path:
     """Return the source's path with its .pkl, .pkl.gz ... replaced by .arrow."""
+    source = source if source.name else source.resolve()  # "." has no name
     name = source.name.removesuffix(source.suffix) if source.suffix != ".pkl" else source.name
     return source.with_name(f"{name.removesuffix('.pkl')}.arrow")
 

@@ -21,11 +21,13 @@ Piece: TypeAlias = "tuple[int, bytes | memoryview]"
 class BackgroundFile:
     """Writes to `file`, two calls at once; what a call is given mustn't change.
 
-    What goes wrong is raised by a later call, by `wait` at the latest.
+    What goes wrong is raised by a later call, by `wait` at the latest. It has a file
+    descriptor of its own: a caller that gives up may close `file` while it is written.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
-        self.descriptor = file.fileno()
+        self._file = os.fdopen(os.dup(file.fileno()), "r+b", buffering=0)
+        self.descriptor = self._file.fileno()
         self._threads = ThreadPoolExecutor(_THREADS, "writer")
         self._pending: deque[Future[None]] = deque()
 

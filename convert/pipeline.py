@@ -139,6 +139,8 @@ class _Conversion:
                     writer = DatasetWriter(file, options.source.name, reading.shape.dimension)
                 writer.append(rows)
             del batch, rows  # what they hold of the file is let go before more is read
+        if writer is not None:
+            writer.wait()
         return reading, writer
 
     def write(
@@ -225,6 +227,9 @@ def _refuse_source_as_output(options: Options) -> None:
         raise OutputError(message) from None
     if is_source:
         message = f"{options.out} is the source itself; say another output with -o"
+        raise OutputError(message)
+    if options.source.is_dir() and options.source.resolve() == options.out.parent.resolve():
+        message = f"{options.out} would be a part of its source; say an output elsewhere with -o"
         raise OutputError(message)
 
 

@@ -96,12 +96,16 @@ class DatasetWriter:
             self._rows += end - begin
             begin = end
 
+    def wait(self) -> None:
+        """Wait until what was appended is written."""
+        self._file.wait()
+
     def reorder(self, order: NDArray[np.int64], advance: Callable[[int], None]) -> None:
         """Make row `order[i]` row i; those that it doesn't name are dropped.
 
         `advance` is told how many more rows are in place.
         """
-        self._file.wait()
+        self.wait()
         batches = -(-self._rows // BATCH_ROWS)
         size = self._begin + batches * self._batch_bytes
         os.posix_fallocate(self._file.descriptor, 0, size)  # a full disk is seen here

@@ -22,7 +22,7 @@ _BLOCK_ROWS = 4096
 
 
 def permute(
-    columns: Sequence[NDArray[Any]], order: NDArray[np.int64], advance: Callable[[int], None]
+    columns: Sequence[NDArray[Any]], order: NDArray[np.integer], advance: Callable[[int], None]
 ) -> None:
     """Make row `order[i]` row i, of all `columns`, in place.
 
@@ -32,11 +32,11 @@ def permute(
     """
     batches, batch_rows = columns[0].shape[:2]
     # Where each row is, and which row is at each place.
-    place_of = np.arange(batches * batch_rows)
+    place_of = np.arange(batches * batch_rows, dtype=order.dtype)
     row_at = place_of.copy()
     for begin in range(0, len(order), _BLOCK_ROWS):
         rows = order[begin : begin + _BLOCK_ROWS]
-        block = np.arange(begin, begin + len(rows))
+        block = np.arange(begin, begin + len(rows), dtype=order.dtype)
         places = place_of[rows]
         is_inside = (places >= begin) & (places < begin + len(rows))
         free = places[~is_inside]

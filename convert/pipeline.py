@@ -151,6 +151,7 @@ class _Conversion:
         if reading.ids or reading.problems.invalid_rows:
             with phases.phase("sort", reading.rows):
                 order = _order(reading)
+                reading.ids.clear()
         info = DatasetInfo(
             fingerprint=fingerprint(
                 self._options,
@@ -241,7 +242,7 @@ def _refusal(reading: Reading) -> str:
     )
 
 
-def _order(reading: Reading) -> NDArray[np.int64] | None:
+def _order(reading: Reading) -> NDArray[np.integer] | None:
     """Return the valid rows in the order of their ids; None if those are all, as they are.
 
     DuplicateIdsError: two of them have the same id.
@@ -259,7 +260,7 @@ def _order(reading: Reading) -> NDArray[np.int64] | None:
     return order
 
 
-def _refuse_duplicates(ids: NDArray[np.uint8], order: NDArray[np.int64], kind: IdKind) -> None:
+def _refuse_duplicates(ids: NDArray[np.uint8], order: NDArray[np.integer], kind: IdKind) -> None:
     repeated = repeated_rows(ids, order)
     if not len(repeated):
         return

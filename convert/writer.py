@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 _MAGIC = b"ARROW1"
 _CONTINUATION = b"\xff\xff\xff\xff"
 _PREFIX_BYTES = 8  # the continuation mark and the length of what follows
-# The tables of Arrow's File.fbs: a footer's fields, and a Block, which says where a message is.
+# Numbers of fields in Arrow's Message.fbs and File.fbs, and a Block, where a message lies.
+_MESSAGE_HEADER, _MESSAGE_BODY_BYTES = 2, 3
+_BATCH_NODES, _BATCH_BUFFERS = 1, 2
 _FOOTER_DICTIONARIES, _FOOTER_BATCHES = 2, 3
 _BLOCK = np.dtype(
     {"names": ["offset", "metadata", "body"], "formats": ["<i8", "<i4", "<i8"],
@@ -100,7 +102,7 @@ class DatasetWriter:
         """Wait until what was appended is written."""
         self._file.wait()
 
-    def reorder(self, order: NDArray[np.int64], advance: Callable[[int], None]) -> None:
+    def reorder(self, order: NDArray[np.integer], advance: Callable[[int], None]) -> None:
         """Make row `order[i]` row i; those that it doesn't name are dropped.
 
         `advance` is told how many more rows are in place.
@@ -219,10 +221,20 @@ def _batch_head(rows: int, dimension: int) -> _Head:
         column(pa.binary(16), 16 * rows) if name == "id" else column(pa.int32(), 4 * rows)
         for name in NARROW
     ]
-    floats = column(pa.float32(), 4 * dimension * rows)
-    columns.append(pa.FixedSizeListArray.from_arrays(floats, dimension))
+    columns.append(pa.FixedSizeListArray.from_arrays(column(pa.float32(), 4 * rows), 1))
     batch = pa.RecordBatch.from_arrays(columns, [*NARROW, "vector"])
-    return _Head.of(pa.ipc.read_message(batch.serialize()))
+    content = bytearray(pa.ipc.read_message(batch.serialize()).metadata)
+    # So far vectors have one float: pyarrow would copy the whole body.
+    message = _target(content, 0)
+    header = _target(content, _field(content, message, _MESSAGE_HEADER))
+    nodes = _last_struct(content, header, _BATCH_NODES)
+    floats = _last_struct(content, header, _BATCH_BUFFERS)
+    struct.pack_into("<q", content, nodes, rows * dimension)
+    (begin,) = struct.unpack_from("<q", content, floats)
+    struct.pack_into("<q", content, floats + 8, _aligned(4 * rows * dimension))
+    body_bytes = begin + _aligned(4 * rows * dimension)
+    struct.pack_into("<q", content, _field(content, message, _MESSAGE_BODY_BYTES), body_bytes)
+    return _Head(bytes(content), body_bytes)
 
 
 def _dictionary_messages(
@@ -260,14 +272,33 @@ def _footer(schema: pa.Schema, dictionaries: list[_Block], batches: list[_Block]
     (size,) = struct.unpack_from("<i", content, len(content) - len(_MAGIC) - 4)
     footer = bytearray(content[-size - 4 - len(_MAGIC) : -4 - len(_MAGIC)])
     for field, blocks in ((_FOOTER_DICTIONARIES, dictionaries), (_FOOTER_BATCHES, batches)):
-        # A FlatBuffers table: the root's offset, its vtable, the field's place, the vector.
-        (root,) = struct.unpack_from("<I", footer, 0)
-        (vtable,) = struct.unpack_from("<i", footer, root)
-        (slot,) = struct.unpack_from("<H", footer, root - vtable + 4 + 2 * field)
-        (vector,) = struct.unpack_from("<I", footer, root + slot)
-        begin = root + slot + vector + 4
-        np.frombuffer(footer, _BLOCK, len(blocks), begin)[:] = blocks
+        vector = _target(footer, _field(footer, _target(footer, 0), field))
+        np.frombuffer(footer, _BLOCK, len(blocks), vector + 4)[:] = blocks
     return bytes(footer)
+
+
+# FlatBuffers (https://flatbuffers.dev/internals/): a table begins with the distance to its
+# vtable, which says where its fields are; tables and vectors are referred to by distance.
+
+
+def _field(content: bytearray, table: int, number: int) -> int:
+    """Return where the field of that number is in the table at `table`."""
+    (vtable,) = struct.unpack_from("<i", content, table)
+    (place,) = struct.unpack_from("<H", content, table - vtable + 4 + 2 * number)
+    return table + int(place)
+
+
+def _target(content: bytearray, place: int) -> int:
+    """Return where that is to which the distance at `place` refers."""
+    (distance,) = struct.unpack_from("<I", content, place)
+    return place + int(distance)
+
+
+def _last_struct(content: bytearray, table: int, number: int) -> int:
+    """Return where the last of a vector's 16-byte structs is."""
+    vector = _target(content, _field(content, table, number))
+    (count,) = struct.unpack_from("<I", content, vector)
+    return vector + 4 + 16 * (int(count) - 1)
 
 
 def _padded(content: bytes) -> bytes:

@@ -49,6 +49,7 @@ def start_wire(
     max_message_bytes: int = 16 * _MIB,
     keepalive: Keepalive = _KEEPALIVE,
     certificates: Certificates | None = None,
+    gathers: bool = True,
 ) -> WireEngine:
     del max_message_bytes  # the service keeps to it
     return WireEngine(
@@ -58,6 +59,7 @@ def start_wire(
         max_workers=max_workers,
         limits=Limits(keepalive=keepalive),
         certificates=certificates,
+        gathers=gathers,
     )
 
 

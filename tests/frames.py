@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 from streamer.codec.frames import PREFIX_BYTES, GatheredFrames, JoinedFrames
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from streamer.codec.frames import Frames
 
@@ -33,13 +33,22 @@ def bytes_of(block: Frames) -> bytes:
 
 def messages_of_blocks(blocks: Iterable[Frames]) -> list[bytes]:
     """Return the messages in `blocks`, without prefixes, however blocks cut them."""
-    data = b"".join(map(bytes_of, blocks))
-    messages = []
-    place = 0
-    while place < len(data):
-        assert data[place] == 0
-        begin = place + PREFIX_BYTES
-        place = begin + int.from_bytes(data[place + 1 : begin], "big")
-        messages.append(data[begin:place])
-    assert place == len(data)
-    return messages
+    return list(each_message(blocks))
+
+
+def each_message(blocks: Iterable[Frames]) -> Iterator[bytes]:
+    """Yield each message as soon as its last byte is there."""
+    data = b""
+    for block in blocks:
+        data += bytes_of(block)
+        place = 0
+        while place + PREFIX_BYTES <= len(data):
+            assert data[place] == 0
+            begin = place + PREFIX_BYTES
+            end = begin + int.from_bytes(data[place + 1 : begin], "big")
+            if end > len(data):
+                break
+            yield data[begin:end]
+            place = end
+        data = data[place:]
+    assert not data

@@ -29,7 +29,8 @@ _VALUE = rb"(\x8c.{1,256}?\x94|h.|j.{4}|K.|N)"
 _VALUE_NAMES = frozenset({"SHORT_BINUNICODE", "BINGET", "LONG_BINGET", "BININT1", "NONE"})
 _KEY_NAMES = frozenset({"BINGET", "LONG_BINGET"})
 _VECTOR_NAMES = ["EMPTY_LIST", "MEMOIZE", "MARK", "BINFLOAT"]
-_MAX_ROW_BYTES = 1 << 20
+# A row of 7,000 floats.
+_MAX_ROW_BYTES = 1 << 16
 _MAX_COLUMNS = 50
 # Ways of writing that are looked at; a file has one, or two.
 _MAX_LEARNED = 20
@@ -117,9 +118,10 @@ class RowsAlike:
 
 def _pattern(written: bytes) -> tuple[bytes, list[int]] | None:
     """Return a pattern of rows like this one, and each column's number of floats."""
-    opcodes = [
-        (op.name, pos) for op, _, pos in pickletools.genops(written + b".") if pos is not None
-    ]
+    try:
+        opcodes = [(op.name, place or 0) for op, _, place in pickletools.genops(written + b".")]
+    except ValueError:  # it looks at what isn't looked at otherwise, as text in long text
+        return None
     names = [name for name, _ in opcodes]
     places = [pos for _, pos in opcodes]
     if names[:3] != ["EMPTY_DICT", "MEMOIZE", "MARK"] or names[-2:] != ["SETITEMS", "STOP"]:

@@ -42,6 +42,8 @@ def seeds(folder: Path) -> None:
     for protocol in range(6):
         rows = [row, dict(row), row, {"id": "b", "skipped": [row] * 5}]
         (folder / f"records-{protocol}").write_bytes(pickle.dumps(rows, protocol))
+    alike = [{"id": f"{n}", "m": "same", "n": n, "o": None, "v": [0.5, n / 2]} for n in range(9)]
+    (folder / "alike").write_bytes(pickle.dumps(alike, 4))
 
 
 def main() -> None:

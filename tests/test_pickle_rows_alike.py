@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import pickletools
 from typing import TYPE_CHECKING, Any
@@ -117,6 +118,24 @@ def test_a_vector_that_rows_share_is_read_for_each(followed: list[int]) -> None:
 
     assert rows == _read(pickle.dumps(rows, 4))
     assert any(followed)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        b"}\x94(u",
+        b"}\x94u",
+        b"}\x94(h\x02u",
+        b"}\x94(h\x02]\x94(G\0\0\0\0\0\0\0\0u",
+        b"}\x94(h\x02(u",
+    ],
+)
+def test_a_row_that_no_pickler_writes_is_read_or_refused(row: bytes) -> None:
+    """What begins like a row is no reason for any other error."""
+    content = pickle.dumps(_rows(5), 4)
+
+    with contextlib.suppress(PickleReaderError):
+        _read(content[:-2] + row + b"e.")
 
 
 def test_a_text_that_is_no_utf8_is_damage() -> None:

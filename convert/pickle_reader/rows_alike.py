@@ -137,8 +137,8 @@ def _pattern(written: bytes) -> tuple[bytes, list[int]] | None:
         at += 1
         if names[at : at + len(_VECTOR_NAMES)] == _VECTOR_NAMES:
             at += len(_VECTOR_NAMES) - 1
-            count = names.index("APPENDS", at) - at
-            if names[at : at + count] != ["BINFLOAT"] * count:
+            count = names[at:].index("APPENDS") if "APPENDS" in names[at:] else 0
+            if not count or names[at : at + count] != ["BINFLOAT"] * count:
                 return None
             values.append(rb"\]\x94\(()G.{%d}e" % (FLOAT_BYTES * count - 1))
             at += count + 1
@@ -149,6 +149,8 @@ def _pattern(written: bytes) -> tuple[bytes, list[int]] | None:
         else:
             return None
         counts.append(count)
+    if not keys:
+        return None
     # Atomic groups: a text that ends elsewhere than it seemed is no reason to try again.
     parts = [b"(?>%s%s)" % part for part in zip(values, [*keys[1:], b"u"], strict=True)]
     return rb"\}\x94\(" + keys[0] + b"".join(parts), counts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +11,6 @@ from convert.digest import Digest
 from convert.errors import (
     DuplicateIdsError,
     InvalidRowsError,
-    OutputError,
     UnreadableSourceError,
 )
 from convert.fields import COLUMN_NAMES, FieldNames
@@ -21,6 +19,7 @@ from convert.ids import IdMode
 from convert.memory import PeakMemory, no_garbage_collection
 from convert.options import Options, fingerprint, possible_fingerprints, written_fingerprint
 from convert.order import is_ascending, repeated_rows, sorted_order
+from convert.preconditions import Room, file_versions, refuse_source_as_output
 from convert.reading import IdWishes, Reading
 from convert.rejects import Rejects, rejects_path
 from convert.report import ColumnMemory, Phases, Report
@@ -29,8 +28,7 @@ from convert.source import open_source
 from convert.writer import DatasetWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -39,8 +37,6 @@ if TYPE_CHECKING:
     from convert.source import Source
 
 _SHOWN_DUPLICATES = 5
-# Bytes a row takes in the dataset besides its vector.
-_ROW_BYTES = 32
 
 
 def convert(options: Options, phases: Phases) -> Report | None:
@@ -48,11 +44,11 @@ def convert(options: Options, phases: Phases) -> Report | None:
 
     Raises ConvertError, always before `options.out` is touched.
     """
-    _refuse_source_as_output(options)
+    refuse_source_as_output(options)
     remove_leftovers(options.out)
     remove_leftovers(rejects_path(options.out))
     source = open_source(options.source, options.out.parent)
-    before = _statuses(source.paths)
+    before = file_versions(source.paths)
     time_ms = options.id_time_ms
     if time_ms is None:
         time_ms = max(time_ns for time_ns, _size in before) // 1_000_000
@@ -67,7 +63,7 @@ def convert(options: Options, phases: Phases) -> Report | None:
         with PeakMemory() as memory, no_garbage_collection(), Rejects(options.out) as rejects:
             with partial(options.out) as file:
                 reading, writer = conversion.read(file, rejects, phases)
-                if before != _statuses(source.paths):
+                if before != file_versions(source.paths):
                     message = f"{options.source} changed while it was read; run again"
                     raise UnreadableSourceError(message)
                 info = conversion.write(file, reading, writer, phases)
@@ -116,7 +112,7 @@ class _Conversion:
         self, shape: Shape | None, file: IO[bytes], rejects: Rejects, advance: Callable[[int], None]
     ) -> tuple[Reading, DatasetWriter | None]:
         options, reading = self._options, Reading(self._wishes, shape)
-        room = _Room(options.out.parent, self._source.size)
+        room = Room(options.out.parent, self._source.size)
         writer = None
         file.seek(0)
         file.truncate()
@@ -135,7 +131,7 @@ class _Conversion:
             is_wanted = options.skip_invalid or not reading.problems.invalid_rows
             if is_wanted and reading.shape.dimension:
                 if writer is None:
-                    room.check(self._source.rows, reading.shape)
+                    room.check(self._source.rows, reading.shape.dimension)
                     writer = DatasetWriter(file, options.source.name, reading.shape.dimension)
                 writer.append(rows)
             del batch, rows  # what they hold of the file is let go before more is read
@@ -188,50 +184,6 @@ class _Conversion:
             peak_bytes=peak_bytes,
             seconds=phases.seconds,
         )
-
-
-class _Room:
-    """Looks whether the disk has room for what will be written."""
-
-    def __init__(self, folder: Path, source_bytes: int) -> None:
-        self.bytes_read = 0
-        self._folder = folder
-        self._source_bytes = source_bytes
-
-    def check(self, rows: int, shape: Shape) -> None:
-        """Raise OutputError if it hasn't; `rows` are those of the `bytes_read`."""
-        expected = rows * self._source_bytes / max(self.bytes_read, 1)
-        wanted = expected * (_ROW_BYTES + 4 * shape.dimension)
-        free = shutil.disk_usage(self._folder).free
-        if wanted > free:
-            message = (
-                f"{self._folder} has {free / 1e6:,.0f} MB free; about {wanted / 1e6:,.0f} MB are "
-                f"needed for {expected:,.0f} rows of {shape.dimension} floats; nothing was written"
-            )
-            raise OutputError(message)
-
-
-def _statuses(paths: Sequence[Path]) -> list[tuple[int, int]]:
-    """Return times of modification (ns) and sizes."""
-    try:
-        return [(status.st_mtime_ns, status.st_size) for status in (p.stat() for p in paths)]
-    except OSError as error:
-        message = f"{error.filename}: {error.strerror or error}"
-        raise UnreadableSourceError(message) from None
-
-
-def _refuse_source_as_output(options: Options) -> None:
-    try:
-        is_source = options.out.exists() and options.out.samefile(options.source)
-    except OSError as error:
-        message = f"{options.out}: {error.strerror or error}"
-        raise OutputError(message) from None
-    if is_source:
-        message = f"{options.out} is the source itself; say another output with -o"
-        raise OutputError(message)
-    if options.source.is_dir() and options.source.resolve() == options.out.parent.resolve():
-        message = f"{options.out} would be a part of its source; say an output elsewhere with -o"
-        raise OutputError(message)
 
 
 def _refusal(reading: Reading) -> str:

@@ -1,0 +1,61 @@
+"""What must hold of source, output and disk before anything is written."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from convert.errors import OutputError, UnreadableSourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from convert.options import Options
+
+# Bytes a row takes in the dataset besides its vector.
+_ROW_BYTES = 32
+
+
+class Room:
+    """Looks whether the disk has room for what will be written."""
+
+    def __init__(self, folder: Path, source_bytes: int) -> None:
+        self.bytes_read = 0
+        self._folder = folder
+        self._source_bytes = source_bytes
+
+    def check(self, rows: int, dimension: int) -> None:
+        """Raise OutputError if it hasn't; `rows` are those of the `bytes_read`."""
+        expected = rows * self._source_bytes / max(self.bytes_read, 1)
+        wanted = expected * (_ROW_BYTES + 4 * dimension)
+        free = shutil.disk_usage(self._folder).free
+        if wanted > free:
+            message = (
+                f"{self._folder} has {free / 1e6:,.0f} MB free; about {wanted / 1e6:,.0f} MB are "
+                f"needed for {expected:,.0f} rows of {dimension} floats; nothing was written"
+            )
+            raise OutputError(message)
+
+
+def file_versions(paths: Sequence[Path]) -> list[tuple[int, int]]:
+    """Return times of modification (ns) and sizes."""
+    try:
+        return [(status.st_mtime_ns, status.st_size) for status in (p.stat() for p in paths)]
+    except OSError as error:
+        message = f"{error.filename}: {error.strerror or error}"
+        raise UnreadableSourceError(message) from None
+
+
+def refuse_source_as_output(options: Options) -> None:
+    try:
+        is_source = options.out.exists() and options.out.samefile(options.source)
+    except OSError as error:
+        message = f"{options.out}: {error.strerror or error}"
+        raise OutputError(message) from None
+    if is_source:
+        message = f"{options.out} is the source itself; say another output with -o"
+        raise OutputError(message)
+    if options.source.is_dir() and options.source.resolve() == options.out.parent.resolve():
+        message = f"{options.out} would be a part of its source; say an output elsewhere with -o"
+        raise OutputError(message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import struct
 import tracemalloc
 from typing import TYPE_CHECKING
 
@@ -420,6 +421,22 @@ def test_a_frame_of_messages_earns_little_however_many_they_are() -> None:
 
     with pytest.raises(ConnectionFailedError):
         paid_resets()
+
+
+def test_settings_that_mean_nothing_are_forgotten() -> None:
+    """A peer that may well send SETTINGS can't fill memory with those of its own."""
+    connection = connected()
+    tracemalloc.start()
+    try:
+        for number in range(300):
+            codes = range(100 * number + 100, 100 * number + 200)
+            payload = b"".join(struct.pack(">HI", code, code) for code in codes)
+            connection.receive(frame(SETTINGS, payload), 1.0 * number)
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert taken < 1 << 20
 
 
 def test_small_messages_may_wait_for_whoever_takes_them() -> None:

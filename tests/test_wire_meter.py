@@ -162,3 +162,29 @@ def _affordable(patience: Patience) -> float:
         except CalmDownError:
             return spent
     pytest.fail("patience has no end")
+
+
+@pytest.mark.parametrize("window_bytes", [65_535, 4 << 20])
+@pytest.mark.parametrize("size", [5, 16, 60, 300, 1023])
+def test_a_window_of_small_data_is_less_than_there_is(size: int, window_bytes: int) -> None:
+    """However small the frames are that fill a window, whoever takes them may be slow."""
+    limits = Limits(receive_window_bytes=window_bytes)
+    frames_of_a_window = window_bytes // size
+    cost = cost_of(frame(DATA, bytes(size), stream_id=1), limits=limits)
+
+    assert 0 < cost * frames_of_a_window <= 1400
+
+
+def test_small_data_is_stopped_before_it_fills_the_loop() -> None:
+    """16 bytes a frame, 15 us of work each: 50,000 of them a second aren't borne."""
+    patience = Patience(0.0)
+    meter = FrameMeter(Limits(), patience, lambda _: False)
+    meter.feed(_BEGIN, 0.0)
+    data = frame(DATA, bytes(16), stream_id=1) * 500
+
+    def flood() -> None:
+        for step in range(100):
+            meter.feed(data, step / 100)
+
+    with pytest.raises(CalmDownError):
+        flood()

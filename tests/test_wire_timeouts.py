@@ -186,6 +186,20 @@ def test_window_that_never_opens_ends_the_call_alone(service: EndlessService) ->
         peer.unary(HEALTH)
 
 
+def test_a_byte_now_and_then_is_as_good_as_nothing(service: EndlessService) -> None:
+    """Whoever opens a window by a byte each time doesn't hold a stream forever."""
+    with serving(service, stall_seconds=1) as server, Peer(server.port) as peer:
+        peer.opens_windows = False
+        stream_id = peer.call(STREAM)
+        assert peer.until_received(stream_id, WINDOW)
+        for _ in range(50):
+            peer.open_window(1, 0, stream_id)
+            if peer.until(lambda: stream_id in peer.trailers, 0.2):
+                break
+
+        assert _CANCELLED == peer.trailers[stream_id]["grpc-status"]
+
+
 def test_peer_that_reads_nothing_loses_its_connection(service: EndlessService) -> None:
     """Open windows are no use if the socket is full: after stall_seconds that's the end."""
     with (

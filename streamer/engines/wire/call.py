@@ -48,7 +48,8 @@ class _State(Enum):
 class Call:
     """A call that a handler answers. `block` is what is being sent, from `position` on.
 
-    `waits_for_window_since`: the time when it could first have sent, had there been a window.
+    `waits_for_window_since`: the time when it could first have sent, had there been a window;
+    `taken_bytes`: what it has sent since.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Call:
         self.block: Block | None = None
         self.position = 0
         self.waits_for_window_since: float | None = None
+        self.taken_bytes = 0
         self._pool = pools[handler.pool]
         self._callback_pool = pools[Pool.CALLBACKS]
         self._owner = owner

@@ -27,6 +27,7 @@ from streamer.engines.wire import meter
 from streamer.engines.wire.faults import NotHttp2Error, PeerFaultError
 from streamer.engines.wire.h2_state import (
     can_send,
+    forget_unknown_settings,
     initiate,
     limit_header_table,
     lower_windows,
@@ -215,6 +216,7 @@ class Connection:
 
     def _on_settings(self, event: h2.events.RemoteSettingsChanged) -> _Events:
         limit_header_table(self._h2)
+        forget_unknown_settings(self._h2)
         if SettingCodes.INITIAL_WINDOW_SIZE in event.changed_settings:
             self._patience.owe(meter.WINDOWS_COST_PER_CALL * len(self._streams))
         if not self._is_ready:

@@ -87,6 +87,16 @@ def limit_header_table(connection: H2Connection) -> None:
     encoder.header_table_size = min(encoder.header_table_size, _MAX_HEADER_TABLE_BYTES)
 
 
+def forget_unknown_settings(connection: H2Connection) -> None:
+    """Ignore settings that HTTP/2 has no meaning for (RFC 9113 section 6.5.2).
+
+    h2 keeps each of the 65,536 that there may be, at 800 bytes, for as long as the connection.
+    """
+    settings = connection.remote_settings
+    for code in [code for code in settings if not isinstance(code, SettingCodes)]:
+        del settings[code]
+
+
 def was_opened(connection: H2Connection, stream_id: int) -> bool:
     """Whether the HEADERS that open a stream have been handled."""
     return stream_id <= connection.highest_inbound_stream_id

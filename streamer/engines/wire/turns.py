@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # What one call sends before others on its connection have their turn.
 _SHARE_BYTES = 1 << 20
+# What a peer must take before its wait for a window is over: one byte now and then isn't taking.
+_PROGRESS_BYTES = 16 << 10
 
 
 class Turns:
@@ -53,12 +55,14 @@ class Turns:
             if size:
                 return self._cut(call, call.block, size)
             if call.waits_for_window_since is None:
-                call.waits_for_window_since = self._now()
+                call.waits_for_window_since, call.taken_bytes = self._now(), 0
             self._waiting[call.stream_id] = call
         return None
 
     def _cut(self, call: Call, block: Block, size: int) -> bytes | Outgoing:
-        call.waits_for_window_since = None
+        call.taken_bytes += size
+        if call.taken_bytes >= _PROGRESS_BYTES or call.position + size == block.nbytes:
+            call.waits_for_window_since, call.taken_bytes = None, 0
         start, stop = call.position, call.position + size
         self._core.account(call.stream_id, size)
         cut = self._link.cut(block, start, stop, self._core.frame_bytes, call.stream_id)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from convert.errors import UnreadableSourceError
+from convert.errors import UnreadableSourceError, printable
 from convert.pickle_reader import BATCH_ROWS, Batch
+from convert.validation import python_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -44,8 +45,8 @@ class ArrowFile:
                 advance(told - before)
                 for begin in range(0, batch.num_rows, BATCH_ROWS):
                     yield _batch(batch.slice(begin, BATCH_ROWS), wanted)
-        except (pa.ArrowException, OSError) as error:
-            message = f"{self._path} can't be read: {error}"
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last of names
+            message = f"{self._path} can't be read: {printable(str(error))}"
             raise UnreadableSourceError(message) from error
         advance(self.size - told)
 
@@ -59,7 +60,7 @@ class ArrowFile:
             rows = 0
             for batch in file.iter_batches(BATCH_ROWS):
                 rows += batch.num_rows
-                yield batch, rows / file.metadata.num_rows
+                yield batch, min(rows / max(file.metadata.num_rows, 1), 1)  # it may be forged
 
     def _ipc_batches(self) -> Iterator[tuple[pa.RecordBatch, float]]:
         with pa.memory_map(str(self._path)) as mapped, pa.ipc.open_file(mapped) as file:
@@ -70,13 +71,15 @@ class ArrowFile:
     def _note_columns(self, schema: pa.Schema) -> None:
         self.columns = schema.names
         if len(set(schema.names)) < len(schema.names):
-            message = f"{self._path} has several columns of one name: {', '.join(schema.names)}"
+            names = ", ".join(map(repr, schema.names))
+            message = f"{self._path} has several columns of one name: {names}"
             raise UnreadableSourceError(message)
 
 
 def _batch(rows: pa.RecordBatch, wanted: Callable[[Any], bool]) -> Batch:
     def row(number: int) -> dict[Any, Any]:
-        return {name: rows.column(name)[number] for name in rows.schema.names}
+        whole = rows.slice(number, 1)
+        return {name: python_values(whole.column(name))[0] for name in whole.schema.names}
 
     columns = {name: rows.column(name) for name in rows.schema.names if wanted(name)}
     return Batch(rows.num_rows, columns, row)

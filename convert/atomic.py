@@ -26,6 +26,9 @@ def partial(out: Path) -> Iterator[IO[bytes]]:
     """
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+        if out.exists() and not out.is_file():  # a folder, a device, a pipe
+            message = f"{out} can't be written: it is no regular file"
+            raise OutputError(message)
         remove_leftovers(out)
         with _locked_partial(out) as file:
             try:

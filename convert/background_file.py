@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import IO, TYPE_CHECKING, TypeAlias
@@ -26,8 +27,9 @@ class BackgroundFile:
     """
 
     def __init__(self, file: IO[bytes]) -> None:
-        self._file = os.fdopen(os.dup(file.fileno()), "r+b", buffering=0)
-        self.descriptor = self._file.fileno()
+        self.descriptor = os.dup(file.fileno())
+        # Threads that still write hold `self`.
+        weakref.finalize(self, os.close, self.descriptor)
         self._threads = ThreadPoolExecutor(_THREADS, "writer")
         self._pending: deque[Future[None]] = deque()
 

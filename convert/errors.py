@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def printable(text: str) -> str:
+    """Return `text` with everything escaped that a terminal could take for a command."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 class ConvertError(Exception):
     """Base of every expected failure; its text is shown as it is, without a traceback."""
 

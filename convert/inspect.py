@@ -14,7 +14,7 @@ import pyarrow as pa
 from rich.console import Console
 from rich.text import Text
 
-from convert.errors import UnreadableSourceError
+from convert.errors import UnreadableSourceError, printable
 from convert.fields import FieldNames
 from convert.pickle_reader import FloatLists
 from convert.source import open_source
@@ -103,7 +103,7 @@ def print_contents(contents: Contents) -> None:
     console = Console()
 
     def say(line: str) -> None:
-        console.print(Text(line.encode(errors="backslashreplace").decode()), soft_wrap=True)
+        console.print(Text(printable(line)), soft_wrap=True)
 
     say(f"file      {contents.path} ({contents.size / 1e6:,.1f} MB)")
     say(f"holds     {contents.kind}")

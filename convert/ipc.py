@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAGIC = b"ARROW1"
+SCHEMA_BEGIN = 8  # MAGIC is padded to that
 CONTINUATION = b"\xff\xff\xff\xff"
 _PREFIX_BYTES = 8  # the continuation mark and the length of what follows
 # Numbers of fields in Arrow's Message.fbs and File.fbs, and a Block, where a message lies.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import lzma
 import mmap
@@ -12,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from convert.errors import RefusedPickleError, UnreadableSourceError
+from convert.errors import OutputError, RefusedPickleError, UnreadableSourceError
 from convert.pickle_reader import Batch, PickleReaderError, UnsupportedPickle, open_pickle
 
 if TYPE_CHECKING:
@@ -40,22 +41,24 @@ class PickleFile:
         self._scratch = scratch
         self._file_bytes = path.stat().st_size
         self._is_compressed = path.suffix in COMPRESSED_SUFFIXES
-        self._unpacked: IO[bytes] | None = None
-        # A compressed file is read twice: to unpack it, and what that gave.
-        self.size = (1 + self._is_compressed) * self._file_bytes
+        self._unpacked: mmap.mmap | None = None
+
+    @property
+    def size(self) -> int:
+        """A compressed file is read twice at first: to unpack it, and what that gave."""
+        return (1 + (self._is_compressed and self._unpacked is None)) * self._file_bytes
 
     def batches(
         self, wanted: Callable[[Any], bool], advance: Callable[[int], None]
     ) -> Iterator[Batch]:
         """Yield the rows; RefusedPickleError: it names what no embeddings pickle needs."""
+        with self._named_errors():
+            yield from self._rows(self._mapped(advance), wanted, advance)
+
+    @contextlib.contextmanager
+    def _named_errors(self) -> Iterator[None]:
         try:
-            if self._is_compressed:
-                if self._unpacked is None:
-                    self._unpacked = self._unpack(advance)
-                yield from self._rows(self._unpacked, wanted, advance)
-            else:
-                with self._path.open("rb") as file:
-                    yield from self._rows(file, wanted, advance)
+            yield
         except UnsupportedPickle as error:
             message = f"{self._path}: {error}"
             raise RefusedPickleError(message) from error
@@ -70,23 +73,49 @@ class PickleFile:
             raise UnreadableSourceError(message) from None
 
     def _rows(
-        self, file: IO[bytes], wanted: Callable[[Any], bool], advance: Callable[[int], None]
+        self, mapped: mmap.mmap, wanted: Callable[[Any], bool], advance: Callable[[int], None]
     ) -> Iterator[Batch]:
-        size = file.seek(0, 2)
-        if not size:
-            message = f"{self._path} is empty"
-            raise UnreadableSourceError(message)
-        content = open_pickle(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        content = open_pickle(mapped)
         self.globals_named = content.globals_named
-        told = _Share(self._file_bytes / size, advance)
+        told = _Share(self._file_bytes / len(mapped), advance)
         for batch in content.batches(wanted, advance=told):
             self.rows, self.columns = content.rows, content.columns
             self.kind = f"{content.kind}, pickle protocol {content.protocol}"
-            yield batch
+            yield Batch(batch.rows, batch.columns, self._whole_row(batch))
+            del batch
         self.rows, self.columns = content.rows, content.columns
 
-    def _unpack(self, advance: Callable[[int], None]) -> IO[bytes]:
-        unpacked = tempfile.TemporaryFile(dir=self._scratch)  # noqa: SIM115 - lives with self
+    def _whole_row(self, batch: Batch) -> Callable[[int], dict[Any, Any]]:
+        def whole_row(row: int) -> dict[Any, Any]:
+            with self._named_errors():
+                return batch.row(row)
+
+        return whole_row
+
+    def _mapped(self, advance: Callable[[int], None]) -> mmap.mmap:
+        """Return the pickle's bytes; what was unpacked is kept for the next pass."""
+        if not self._is_compressed:
+            with self._path.open("rb") as file:
+                return self._map(file)
+        if self._unpacked is None:
+            try:
+                with tempfile.TemporaryFile(dir=self._scratch) as file:
+                    for block in self._unpack(advance):
+                        file.write(block)
+                    file.flush()
+                    self._unpacked = self._map(file)
+            except OSError as error:
+                message = f"{self._path} can't be unpacked in {self._scratch}: {error.strerror}"
+                raise OutputError(message) from error
+        return self._unpacked
+
+    def _map(self, file: IO[bytes]) -> mmap.mmap:
+        if not file.seek(0, 2):
+            message = f"{self._path} is empty"
+            raise UnreadableSourceError(message)
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def _unpack(self, advance: Callable[[int], None]) -> Iterator[bytes]:
         most = _UNPACKED_ALWAYS + _MOST_UNPACKED * self._file_bytes
         done, size = 0, 0
         try:
@@ -99,16 +128,13 @@ class PickleFile:
                             "if it is sound, unpack it first"
                         )
                         raise UnreadableSourceError(message)
-                    unpacked.write(block)
+                    yield block
                     before, done = done, min(raw.tell(), self._file_bytes)
                     advance(done - before)
         except (EOFError, lzma.LZMAError, zlib.error, pa.ArrowException, OSError) as error:
-            if isinstance(error, OSError) and error.errno:
-                raise
-            message = f"{self._path} can't be unpacked: {error}"
+            said = error.strerror if isinstance(error, OSError) else None
+            message = f"{self._path} can't be unpacked: {said or error}"
             raise UnreadableSourceError(message) from error
-        unpacked.flush()
-        return unpacked
 
 
 class _Share:

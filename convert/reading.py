@@ -107,7 +107,8 @@ class Reading:
         self._id_lengths.update(map(len, texts))
         self.guess = self.shape
         for name, column in names.items():
-            self.source_bytes[name] += source_bytes(batch.columns[column])
+            if column in batch.columns:  # a part of a folder may lack it
+                self.source_bytes[name] += source_bytes(batch.columns[column])
 
         problems: list[Problem] = []
 

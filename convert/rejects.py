@@ -9,11 +9,9 @@ import math
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
 from convert.atomic import partial, put_in_place
 from convert.errors import OutputError
-from convert.validation import python_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,8 +107,6 @@ def _jsonable(value: Any, depth: int = 0) -> Any:  # noqa: ANN401, C901 - a tabl
         case np.bool_() | np.integer() | np.floating() if value.dtype.kind in "biuf":
             plain = value.item()
             return _jsonable(plain, depth) if type(plain) in (bool, int, float) else str(value)
-        case pa.Scalar():
-            return _jsonable(python_values(pa.array([value], value.type))[0], depth)
         case list() | tuple() | set() | frozenset():
             return [_jsonable(item, depth + 1) for item in value]
         case dict():

@@ -23,6 +23,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from convert.errors import printable
 from convert.pickle_reader import FloatLists
 
 if TYPE_CHECKING:
@@ -141,8 +142,8 @@ def print_report(report: Report, out: object) -> None:
 
 
 def _shown(name: str) -> Text:
-    """Return a name from the source as it is: no markup, and what UTF-8 can't say escaped."""
-    return Text(name.encode(errors="backslashreplace").decode())
+    """Return a name from the source as it is: no markup, nothing that isn't printable."""
+    return Text(printable(name))
 
 
 def _mb(size: int) -> str:

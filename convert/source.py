@@ -33,8 +33,8 @@ class Source(Protocol):
     first.
     """
 
-    size: int
-
+    @property
+    def size(self) -> int: ...
     @property
     def kind(self) -> str: ...
     @property
@@ -79,16 +79,19 @@ class Folder:
 
     def __init__(self, path: Path, scratch: Path) -> None:
         found = [part for part in path.iterdir() if _is_part(part)]
-        self.paths = sorted(found, key=lambda part: _natural(part.name))
+        self.paths = sorted(found, key=lambda part: (_natural(part.name), part.name))
         if not self.paths:
             message = f"the folder {path} has no {', '.join(sorted(_PART_SUFFIXES))} files"
             raise UnreadableSourceError(message)
         self._parts = [open_source(part, scratch) for part in self.paths]
-        self.size = sum(part.size for part in self._parts)
         self.kind = f"a folder of {len(self.paths)} part files"
         self.rows = 0
         self.columns: dict[Any, None] = {}
         self.globals_named: dict[str, int] = {}
+
+    @property
+    def size(self) -> int:
+        return sum(part.size for part in self._parts)
 
     def batches(
         self, wanted: Callable[[Any], bool], advance: Callable[[int], None]

@@ -135,7 +135,7 @@ def _whole_numbers(array: pa.Array) -> tuple[pa.Array, dict[int, str]]:
 def _parsed_distinct(array: pa.Array) -> tuple[pa.Array, dict[int, str]]:
     """Parse each distinct value of a text or dictionary column once."""
     distinct = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
-    parsed, reasons = _parsed_each(distinct.dictionary.to_pylist())
+    parsed, reasons = _parsed_each(python_values(distinct.dictionary))
     bad = pc.is_in(distinct.indices, pa.array(list(reasons), distinct.indices.type))
     rows = np.flatnonzero(bad.to_numpy(zero_copy_only=False)).tolist()
     problems = {row: reasons[distinct.indices[row].as_py()] for row in rows}

@@ -25,6 +25,7 @@ from convert.ipc import (
     CONTINUATION,
     MAGIC,
     NARROW,
+    SCHEMA_BEGIN,
     Block,
     Head,
     aligned,
@@ -71,9 +72,7 @@ class DatasetWriter:
         self._dimension = dimension
         longest = DatasetInfo("0" * 64, source, IdKind.UUID, _MOST_ROWS, dimension)
         schema = dataset_schema(dimension, longest.to_metadata())
-        self._schema_begin = aligned(len(MAGIC))
-        self._schema_bytes = aligned(len(schema.serialize()))
-        self._begin = self._schema_begin + self._schema_bytes
+        self._begin = aligned(SCHEMA_BEGIN + len(schema.serialize()))
         self._head = batch_head(BATCH_ROWS, dimension)
         self._batch_bytes = self._head.size + aligned(self._head.body_bytes)
         self._places = column_places(BATCH_ROWS, dimension)
@@ -136,9 +135,9 @@ class DatasetWriter:
             position += aligned(len(content))
         footer = footer_of(schema, texts, blocks)
         end = CONTINUATION + bytes(4) + footer + struct.pack("<i", len(footer)) + MAGIC
-        begin = MAGIC.ljust(self._schema_begin, b"\0")
         schema_head = Head.of(pa.ipc.read_message(schema.serialize()))
-        self._file.write((position, end), (0, begin + schema_head.encapsulated(self._schema_bytes)))
+        begin = schema_head.encapsulated(self._begin - SCHEMA_BEGIN)
+        self._file.write((position, end), (0, MAGIC.ljust(SCHEMA_BEGIN, b"\0") + begin))
         self._file.wait()
 
     def _columns(self, content: mmap.mmap, batches: int) -> list[NDArray[np.generic]]:

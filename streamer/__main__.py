@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 
 import click
@@ -47,6 +48,9 @@ def main() -> None:
 
 def run() -> None:
     """Run the command; what is wrong becomes one line and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # rows have text that no ASCII terminal shows
+            stream.reconfigure(errors="backslashreplace")
     try:
         main(prog_name="python -m streamer")
     except StreamerError as error:

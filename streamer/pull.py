@@ -13,10 +13,10 @@ from uuid import UUID
 
 from convert.id_text import format_ids
 from streamer.batch_schema import id_kind_of
-from streamer.client.failures import DatasetChangedError, ServerFailedError
 from streamer.dataset_file import id_matrix
-from streamer.errors import DecodeError, Status, StreamerError
-from streamer.sinks.checkpoints import Checkpoint, Checkpoints
+from streamer.errors import DecodeError
+from streamer.pull_refusals import check_position, explained, located, read_after
+from streamer.sinks.checkpoints import Checkpoints
 from streamer.sinks.copy_binary import copy_rows
 from streamer.sinks.database import clear_errors
 from streamer.sinks.table import CopyRows, EmbeddingTable, OnConflict
@@ -27,14 +27,9 @@ if TYPE_CHECKING:
     import psycopg
     import pyarrow as pa
 
+    from convert.id_text import IdKind
     from streamer.client.client import EmbeddingClient
     from streamer.sinks.target import TableName
-
-
-class OtherDatasetError(StreamerError):
-    """The table was loaded from another dataset than the server has now."""
-
-    status = Status.FAILED_PRECONDITION
 
 
 class Load(NamedTuple):
@@ -42,6 +37,7 @@ class Load(NamedTuple):
 
     rows: CopyRows
     last_id: str
+    id_kind: IdKind
     dimension: int
 
 
@@ -87,20 +83,16 @@ def pull(
     if checkpoint and not checkpoint.rows:  # nothing of that dataset is in the table
         checkpoint = None
     after = checkpoint.last_id if checkpoint else ""
-    stream = client.batches(
-        after,
-        chunk_rows,
-        must_exist=bool(after),
-        fingerprint=(checkpoint and checkpoint.fingerprint) or None,
-    )
+    stream = read_after(client, checkpoint, chunk_rows)
     # The client is closed first: a thread that waits for the server would go on waiting.
     with (
         ThreadPoolExecutor(1, "pull") as ahead,
         contextlib.closing(client),
-        _refusal_explained(lambda: checkpoints.load(name.oid(connection))),
         clear_errors(),
+        explained(client, lambda: checkpoints.load(name.oid(connection))),
     ):
         dataset = stream.dataset
+        check_position(checkpoint, dataset)
         announce(Plan(dataset.rows, dataset.rows_remaining, dataset.dimension, after))
         loads = loads_of(stream, load_bytes)
         load = next(loads, None)
@@ -122,7 +114,8 @@ def pull(
                         table.oid, dataset.fingerprint or ""
                     )
                 if load is not None:
-                    table.write(load.rows, on_conflict)
+                    with located(load.rows, load.id_kind):
+                        table.write(load.rows, on_conflict)
                     checkpoint = checkpoints.move(checkpoint, load.last_id, load.rows.rows)
             if load is not None:
                 written += load.rows.rows
@@ -152,28 +145,10 @@ def loads_of(batches: Iterable[pa.RecordBatch], load_bytes: int) -> Iterator[Loa
 
 def _load(pieces: list[pa.Buffer], rows: int, first: pa.RecordBatch, last: pa.RecordBatch) -> Load:
     begin, end = id_matrix(first)[:1], id_matrix(last)[-1:]
+    kind = id_kind_of(last.schema)
     return Load(
         CopyRows(rows, UUID(bytes=begin.tobytes()), UUID(bytes=end.tobytes()), pieces),
-        format_ids(id_kind_of(last.schema), end).tobytes().decode(),
+        format_ids(kind, end).tobytes().decode(),
+        kind,
         last.schema.field("vector").type.list_size,
     )
-
-
-@contextlib.contextmanager
-def _refusal_explained(last_checkpoint: Callable[[], Checkpoint | None]) -> Iterator[None]:
-    """Say what to do where the server no longer has the dataset of the checkpoint."""
-    try:
-        yield
-    except (DatasetChangedError, ServerFailedError) as error:
-        if error.status is not Status.FAILED_PRECONDITION:
-            raise
-        with clear_errors():
-            checkpoint = last_checkpoint()
-        if not checkpoint or not checkpoint.rows:
-            raise
-        message = (
-            f"the table has {checkpoint.rows:,} rows of dataset {checkpoint.fingerprint[:12]},"
-            f" up to {checkpoint.last_id}, and the server has another dataset now. --restart writes"
-            f" all of its rows over those of the same id. ({error})"
-        )
-        raise OtherDatasetError(message) from None

@@ -31,10 +31,13 @@ from ulid import ULID
 from convert import writer
 from convert.errors import ConvertError
 from convert.id_text import IdKind
-from convert.pipeline import Options, convert
+from convert.options import Options
+from convert.pickle_reader import Pickle
+from convert.pipeline import convert
 from convert.report import Phases, Report
 from convert.schema import DatasetInfo
-from convert.source import read_source
+from convert.source import open_source
+from convert.validation import python_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -229,6 +232,28 @@ def convert_file(source: Path, out: Path | None = None, **options: Any) -> Repor
         return convert(Options(source, out, options.pop("columns", {}), **options), Quiet())
 
 
+def read_rows(path: Path, advance: Callable[[int], None] = ignore) -> list[dict[Any, Any]]:
+    """Return all rows of a source, whole; all of its columns are read as well."""
+    rows = []
+    for batch in open_source(path, path.parent).batches(lambda _name: True, advance):
+        for column in batch.columns.values():
+            python_values(column)
+        rows += [batch.row(row) for row in range(batch.rows)]
+    return rows
+
+
+@contextlib.contextmanager
+def small_batches(read: int, written: int) -> Iterator[None]:
+    """Read so many rows at once, write record batches of so many, order three at a time."""
+    with (
+        mock.patch.dict(Pickle.batches.__kwdefaults__, batch_rows=read),
+        mock.patch("convert.arrow_file.BATCH_ROWS", read),
+        mock.patch("convert.writer.BATCH_ROWS", written),
+        mock.patch("convert.permute._BLOCK_ROWS", 3),
+    ):
+        yield
+
+
 def arrow_path(source: Path) -> Path:
     return source.with_name(f"{source.name}.arrow")
 
@@ -329,7 +354,7 @@ def outcome(source: Path, *, only_read: bool = False) -> str:
     """Convert and say what came of it: "converted", or the error's class and text."""
     try:
         if only_read:
-            read_source(source, {}, ignore)
+            read_rows(source)
         else:
             convert_file(source, skip_invalid=True, force=True)
     except ConvertError as error:
@@ -378,6 +403,20 @@ def unexpected_outcomes(path: str, step: int, *, only_read: bool) -> list[str]:
         said = outcome(source, only_read=only_read)
         if not said.startswith(("converted", "ConvertError ")):
             found.append(f"bit {bit}: {said}")
+    return found
+
+
+def whole_truncations(path: str, step: int) -> list[str]:
+    """Convert a file that ends too early, at every `step`-th byte; return what was no error."""
+    limit_resources(_ALL_FLIPS_SECONDS)
+    content = Path(path).read_bytes()
+    source = Path(path).with_name("cut")
+    found = []
+    for size in range(0, len(content), step):
+        source.write_bytes(content[:size])
+        said = outcome(source)
+        if not said.startswith("ConvertError UnreadableSourceError"):
+            found.append(f"{size} bytes: {said}")
     return found
 
 

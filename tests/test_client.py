@@ -21,7 +21,12 @@ from convert.id_text import IdKind
 from streamer.batch_schema import batch_schema, id_kind_of
 from streamer.client import AsyncEmbeddingClient, EmbeddingClient, Rpc
 from streamer.client.channel import tls_credentials
-from streamer.client.failures import DatasetChangedError, NoProgressError, ServerFailedError
+from streamer.client.failures import (
+    ClosedError,
+    DatasetChangedError,
+    NoProgressError,
+    ServerFailedError,
+)
 from streamer.dataset import Dataset
 from streamer.engines.tls import Certificates
 from streamer.errors import InvalidRequestError, Status
@@ -217,7 +222,7 @@ def test_generic_multi_streams(targets: dict[str, str], rpc: Rpc) -> None:
 
 
 def test_iteration_after_the_end_has_nothing(targets: dict[str, str], kind: str) -> None:
-    """Nor does a stream that was closed, before its begin or in its middle."""
+    """One that was closed before its begin or in its middle has no end: rows are missing."""
     with connect(kind, targets["jobs"]) as client:
         ended, closed, unused = client.batches(), client.batches(chunk_size=1), client.batches()
         list(ended)
@@ -225,8 +230,11 @@ def test_iteration_after_the_end_has_nothing(targets: dict[str, str], kind: str)
         for stream in (ended, closed, unused):
             stream.close()
             stream.close()
-            assert [] == list(stream)
-            assert next(stream, None) is None
+        assert [] == list(ended)
+        assert next(ended, None) is None
+        for stream in (closed, unused):
+            with pytest.raises(ClosedError):
+                next(stream)
 
 
 @pytest.mark.parametrize("mutual", [False, True])

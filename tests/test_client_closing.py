@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 import pytest
 
 from proto import embedding_stream_pb2 as pb
-from streamer.client import AsyncEmbeddingClient, EmbeddingClient
-from streamer.client.failures import ReadError, RowOrderError
+from streamer.client import AsyncEmbeddingClient, EmbeddingClient, ReadPolicy
+from streamer.client.failures import ClosedError, ReadError, RowOrderError
 from tests.clients import CLIENTS, connect
 from tests.scripted_server import (
     Action,
@@ -80,14 +81,28 @@ def test_read_that_fails_cancels_its_call(scripted: ScriptedServer, kind: str) -
 def test_close_after_a_look_at_the_dataset_cancels_the_call(
     scripted: ScriptedServer, kind: str
 ) -> None:
-    """Nothing comes from a stream that was closed, nor what it had taken by then."""
+    """No row comes from a stream that was closed, nor what it had taken by then; nor its end."""
     scripted.play(_endless())
     with connect(kind, scripted.target) as client:
         stream = client.batches()
         assert 8 == stream.dataset.rows_remaining
         stream.close()
         assert scripted.calls[0].is_broken_off()
+        for _ in range(2):
+            with pytest.raises(ClosedError):
+                next(stream)
+
+
+def test_close_after_the_end_leaves_it_the_end(scripted: ScriptedServer, kind: str) -> None:
+    """No row is missing."""
+    scripted.play([Sound()])
+    with connect(kind, scripted.target) as client:
+        stream = client.batches()
+        assert 8 == sum(batch.num_rows for batch in stream)
+        stream.close()
+        stream.close()
         assert [] == list(stream)
+        assert 8 == stream.dataset.rows_remaining
 
 
 def test_slow_consumer_holds_the_server_back(kind: str) -> None:
@@ -126,41 +141,94 @@ _UNDER_WAY: dict[str, list[Action]] = {
 }
 
 
-def _close_soon(client: EmbeddingClient, server: ScriptedServer) -> threading.Thread:
-    """Close the client from another thread, when the read waits."""
+def _close_soon(what: EmbeddingClient | BatchStream, server: ScriptedServer) -> threading.Thread:
+    """Close the client, or a read of it, from another thread, when the read waits."""
 
     def close() -> None:
         eventually(lambda: server.calls)
         time.sleep(0.2)
-        client.close()
+        what.close()
 
     thread = threading.Thread(target=close)
     thread.start()
     return thread
 
 
+@pytest.mark.parametrize("what", ["client", "stream"])
 @pytest.mark.parametrize("script", _UNDER_WAY.values(), ids=list(_UNDER_WAY))
-def test_closing_the_client_ends_reads_of_other_threads(
-    scripted: ScriptedServer, script: list[Action]
+def test_closing_ends_reads_of_other_threads(
+    scripted: ScriptedServer, script: list[Action], what: str
 ) -> None:
     """At once, also in a pause, and with an error of the client's own: rows are missing."""
     scripted.play(script, [Sound()])
     client = EmbeddingClient(scripted.target)
     stream = client.batches()
     begin = time.monotonic()
-    thread = _close_soon(client, scripted)
-    with pytest.raises(ReadError):
+    thread = _close_soon(client if what == "client" else stream, scripted)
+    with pytest.raises(ClosedError):
         list(stream)
     thread.join()
 
     assert time.monotonic() - begin < _QUICK_SECONDS
     assert 1 == len(scripted.calls)
     assert scripted.calls[0].over.wait(_QUICK_SECONDS)
+    stream.close()
+    with pytest.raises(ClosedError):
+        next(stream)
+    if what == "stream":
+        assert 8 == sum(batch.num_rows for batch in client.batches())
+    client.close()
 
 
+def test_stream_may_be_closed_by_who_reads_it(scripted: ScriptedServer) -> None:
+    """As by the handler of a signal, or by what is told of a pause."""
+    scripted.play([Sound(limit=2), Fail(retry_seconds=60)])
+    streams: list[BatchStream] = []
+    policy = ReadPolicy(on_retry=lambda _: streams[0].close())
+    with EmbeddingClient(scripted.target, policy=policy) as client:
+        streams.append(client.batches())
+        with pytest.raises(ClosedError):
+            list(streams[0])
+
+
+def test_threads_take_turns(scripted: ScriptedServer) -> None:
+    """One that asks for the dataset, or for rows, while another waits, waits as well."""
+    release = threading.Event()
+    scripted.play([Wait(release), Sound()])
+    with EmbeddingClient(scripted.target) as client, ThreadPoolExecutor(3) as pool:
+        stream = client.batches()
+        rows = [pool.submit(lambda: sum(batch.num_rows for batch in stream)) for _ in range(2)]
+        assert eventually(lambda: scripted.calls)
+        dataset = pool.submit(lambda: stream.dataset)
+        with pytest.raises(TimeoutError):
+            dataset.result(0.2)
+        release.set()
+        assert 8 == dataset.result(_QUICK_SECONDS).rows_remaining
+        assert 8 == sum(some.result(_QUICK_SECONDS) for some in rows)
+
+
+def test_tasks_take_turns(scripted: ScriptedServer) -> None:
+    """As threads do."""
+    release = threading.Event()
+    scripted.play([Wait(release), Sound()])
+
+    async def read() -> None:
+        async with AsyncEmbeddingClient(scripted.target) as client:
+            stream = client.batches()
+            looks = [asyncio.create_task(stream.dataset()) for _ in range(2)]
+            done, _ = await asyncio.wait(looks, timeout=0.3)
+            assert not done
+            release.set()
+            assert [8, 8] == [look.rows_remaining for look in await asyncio.gather(*looks)]
+            assert 8 == sum([batch.num_rows async for batch in stream])
+
+    asyncio.run(read())
+
+
+@pytest.mark.parametrize("what", ["client", "stream"])
 @pytest.mark.parametrize("script", _UNDER_WAY.values(), ids=list(_UNDER_WAY))
-def test_closing_the_async_client_ends_reads_of_other_tasks(
-    scripted: ScriptedServer, script: list[Action]
+def test_closing_ends_reads_of_other_tasks(
+    scripted: ScriptedServer, script: list[Action], what: str
 ) -> None:
     """As with threads; a task that reads isn't cancelled by it."""
     scripted.play(script, [Sound()])
@@ -171,21 +239,28 @@ def test_closing_the_async_client_ends_reads_of_other_tasks(
 
     async def close_soon() -> None:
         client = AsyncEmbeddingClient(scripted.target)
-        task = asyncio.create_task(read_on(client.batches()))
+        stream = client.batches()
+        task = asyncio.create_task(read_on(stream))
         assert await asyncio.to_thread(eventually, lambda: scripted.calls)
         await asyncio.sleep(0.2)
-        await client.close()
+        await (client if what == "client" else stream).close()
         await asyncio.wait([task], timeout=_QUICK_SECONDS)
         is_done, is_cancelled = task.done(), task.cancelled()
         task.cancel()
         assert is_done
         assert not is_cancelled
-        with pytest.raises(ReadError):
+        with pytest.raises(ClosedError):
             await task
+        await stream.close()
+        with pytest.raises(ClosedError):
+            await anext(stream)
+        assert await asyncio.to_thread(scripted.calls[0].over.wait, _QUICK_SECONDS)
+        if what == "stream":
+            assert 8 == sum([batch.num_rows async for batch in client.batches()])
+        await client.close()
 
     asyncio.run(close_soon())
-    assert 1 == len(scripted.calls)
-    assert scripted.calls[0].over.wait(_QUICK_SECONDS)
+    assert (1 if what == "client" else 2) == len(scripted.calls)
 
 
 def test_client_that_was_closed_reads_nothing(scripted: ScriptedServer, kind: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convert.id_text import IdKind, format_ids
-from convert.order import repeated_rows, sorted_order
+from convert.order import is_ascending, repeated_rows, sorted_order
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,6 +67,14 @@ def test_every_repeated_id_is_found_once_a_repetition(ids: list[bytes]) -> None:
 
     assert len(ids) - len(set(ids)) == len(repeated)
     assert all(ids[order[place]] == ids[order[place - 1]] for place in repeated)
+
+
+@settings(deadline=None)
+@given(ids_of_some_rows)
+def test_rows_ascend_if_each_is_above_the_one_before(ids: list[bytes]) -> None:
+    """As Python compares bytes; equal ones don't ascend."""
+    assert is_ascending(_matrix(ids)) is all(a < b for a, b in itertools.pairwise(ids))
+    assert is_ascending(_matrix(sorted(set(ids))))
 
 
 def test_no_rows_have_an_order() -> None:

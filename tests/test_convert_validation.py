@@ -1,28 +1,20 @@
-"""Columns of text, years and vectors: what is valid survives, what isn't has a reason."""
+"""Columns of text and years: what is valid survives, what isn't has a reason."""
 
 from __future__ import annotations
 
 import decimal
-import tracemalloc
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convert import vectors as vectors_module
 from convert.validation import Column, text_column, years_column
-from convert.vectors import Vectors, vector_matrix
-from tests.pickles import ignore
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _INT32_MAX = 2**31 - 1
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
 _NAN, _INF = float("nan"), float("inf")
 
 nulls = st.sampled_from([None, _NAN, np.float64("nan")])
@@ -30,7 +22,6 @@ nulls = st.sampled_from([None, _NAN, np.float64("nan")])
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 int32s = st.integers(-(2**31), _INT32_MAX)
 naturals = st.integers(0, _INT32_MAX)
-float32s = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
 
 # Text.
@@ -321,224 +312,3 @@ def test_a_value_of_years_means_the_same_in_any_company(values: list[Any]) -> No
     assert [_outcome(years_column([value]), 0) for value in values] == [
         _outcome(together, row) for row in range(len(values))
     ]
-
-
-# Vectors.
-
-
-def _vectors(rows: Sequence[Any]) -> Vectors:
-    return vector_matrix(list(rows), ignore)
-
-
-def _bits(matrix: Any) -> bytes:
-    """Return the bytes, so that -0.0 isn't 0.0."""
-    return np.asarray(matrix, np.float32).tobytes()
-
-
-vector_rows = st.integers(1, 6).flatmap(
-    lambda dimension: st.lists(
-        st.lists(float32s, min_size=dimension, max_size=dimension), min_size=1
-    )
-)
-
-
-@settings(deadline=None)
-@given(vector_rows, st.sampled_from(["list", "tuple", "<f4", "<f8", ">f4", ">f8", "object"]))
-def test_a_float32_survives_exactly(rows: list[list[float]], kind: str) -> None:
-    """Bit for bit, subnormals and negative zeros too, from lists and arrays of all kinds."""
-    held: list[Any] = rows
-    if kind == "tuple":
-        held = [tuple(row) for row in rows]
-    elif kind != "list":
-        held = [np.array(row, kind) for row in rows]
-    found = _vectors(held)
-
-    assert {} == found.problems
-    assert np.float32 == found.matrix.dtype
-    assert (len(rows), len(rows[0])) == found.matrix.shape
-    assert _bits(rows) == _bits(found.matrix)
-
-
-@settings(deadline=None)
-@given(st.lists(st.floats(-_FLOAT32_MAX, _FLOAT32_MAX), min_size=1, max_size=20))
-def test_a_float64_is_rounded_to_the_nearest_float32(values: list[float]) -> None:
-    """The rounding is that of NumPy, and of C."""
-    assert _bits(np.array(values)) == _bits(_vectors([values]).matrix)
-
-
-@settings(deadline=None)
-@given(st.lists(st.integers(-(2**24), 2**24), min_size=1))
-def test_whole_numbers_are_numbers(values: list[int]) -> None:
-    """A vector may hold ints, in a list or in an array of them."""
-    for row in (
-        values,
-        np.array(values),
-        np.array(values, np.int32),
-        [*values[:-1], float(values[-1])],
-    ):
-        assert [float(value) for value in values] == _vectors([row]).matrix[0].tolist()
-
-
-@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "g", "i1", "u1", "i2", "i8", "u8", ">i4"])
-def test_an_array_of_any_number_type_is_a_vector(dtype: str) -> None:
-    """Half to extended precision, and every width of int."""
-    assert [[1.0, 0.0, 100.0]] == _vectors([np.array([1, 0, 100], dtype)]).matrix.tolist()
-
-
-@pytest.mark.parametrize(
-    "row", [[True, False, True], np.array([True, False, True]), [1.0, False, True], [1, 0, True]]
-)
-def test_bools_are_numbers_as_they_are_to_python(row: Any) -> None:
-    """True is 1 and False is 0, alone, in an array, and among numbers."""
-    found = _vectors([[0.5] * 3, row])
-
-    assert ([[0.5] * 3, [1.0, 0.0, 1.0]], {}) == (found.matrix.tolist(), found.problems)
-    assert [[1.0, 0.0, 1.0]] == _vectors([row]).matrix.tolist()
-
-
-_BAD_VECTORS: dict[str, tuple[Any, str]] = {
-    "None": (None, "missing vector"),
-    "NaN": (_NAN, "missing vector"),
-    "NaN of NumPy": (np.float64("nan"), "missing vector"),
-    "empty list": ([], "missing vector"),
-    "empty array": (np.array([]), "missing vector"),
-    "too short": ([0.5], "1 values, not 3 as most rows have"),
-    "too long": ([0.5] * 4, "4 values, not 3 as most rows have"),
-    "text": ("0.5", "str instead of a vector"),
-    "bytes": (bytes(12), "bytes instead of a vector"),
-    "number": (0.5, "float instead of a vector"),
-    "dict": ({0: 0.5, 1: 0.5, 2: 0.5}, "dict instead of a vector"),
-    "set": ({0.5, 1.5, 2.5}, "set instead of a vector"),
-    "matrix": (np.zeros((3, 1)), "ndarray instead of a vector"),
-    "array of no dimension": (np.array(0.5), "ndarray instead of a vector"),
-    "NaN in it": ([0.5, _NAN, 0.5], "NaN"),
-    "NaN in an array": (np.array([0.5, _NAN, 0.5], np.float32), "NaN"),
-    "infinity in it": ([0.5, _INF, 0.5], "infinity"),
-    "minus infinity in it": (np.array([0.5, -_INF, 0.5]), "infinity"),
-    "too large": ([0.5, 1e39, 0.5], "a value is too large for float32"),
-    "too small": ([0.5, -1e39, 0.5], "a value is too large for float32"),
-    "barely too large": ([0.5, 3.40282356779733662e38, 0.5], "a value is too large for float32"),
-    "extended, too large": (np.array([0, "1e4000", 0], "g"), "a value is too large for float32"),
-    "None in it": ([0.5, None, 0.5], "a value is missing"),
-    "None in an array": (np.array([0.5, None, 0.5], object), "a value is missing"),
-    "texts": (["0.5", "0.5", "0.5"], "a value is not a number"),
-    "texts in an array": (np.array(["0.5", "0.5", "0.5"]), "a value is not a number"),
-    "a text in it": ([0.5, "0.5", 0.5], "a value is not a number"),
-    "bytes in it": ([b"1", b"2", b"3"], "a value is not a number"),
-    "complex": ([0.5, 1j, 0.5], "a value is not a number"),
-    "Decimals": ([decimal.Decimal(1)] * 3, "a value is not a number"),
-    "lists in it": ([[0.5], [0.5], [0.5]], "a value is not a number"),
-    "a list in it": ([0.5, [0.5], 0.5], "a value is not a number"),
-    "lists of other lengths in it": ([[0.5], [0.5, 1], []], "a value is not a number"),
-    "arrays in it": ([np.zeros(1)] * 3, "a value is not a number"),
-    "dicts in it": ([{}, {}, {}], "a value is not a number"),
-    "times": (np.zeros(3, "M8[s]"), "a value is not a number"),
-    "durations": (np.zeros(3, "m8[s]"), "a value is not a number"),
-}
-
-
-@pytest.mark.parametrize("case", _BAD_VECTORS)
-@pytest.mark.parametrize("kind", ["list", "f4", "f8"])
-def test_what_is_no_vector_is_a_problem(case: str, kind: str) -> None:
-    """One bad row among good ones: it has a reason, they have their values."""
-    bad, reason = _BAD_VECTORS[case]
-    sound: list[Any] = [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]]
-    if kind != "list":
-        sound = [np.array(row, kind) for row in sound]
-    found = _vectors([sound[0], bad, *sound[1:]])
-
-    assert {1: reason} == found.problems
-    assert _bits(sound) == _bits(found.matrix[[0, 2, 3]])
-
-
-@pytest.mark.parametrize(
-    "case", [case for case, (_, why) in _BAD_VECTORS.items() if "most" not in why]
-)
-def test_a_column_of_bad_vectors_alone_has_a_problem_in_every_row(case: str) -> None:
-    """Nothing becomes a vector for want of others to compare it with."""
-    bad, _ = _BAD_VECTORS[case]
-
-    assert [0, 1] == list(_vectors([bad, bad]).problems)
-
-
-@settings(deadline=None)
-@given(
-    st.lists(
-        st.one_of(
-            st.lists(st.one_of(st.floats(), st.booleans(), st.none(), st.integers(-9, 9)),
-                     min_size=3, max_size=3),
-            st.sampled_from([bad for bad, _ in _BAD_VECTORS.values()]),
-            st.sampled_from([[_FLOAT32_MAX] * 3, [3.4028235e38] * 3, [2**70, 1, 1], [2**70] * 3]),
-        ),
-        min_size=1, max_size=4,
-    )
-)  # fmt: skip
-@example([[2**70] * 3, None])
-@example([[2**70, 1, 1], [0.5, True, 0.5], [True] * 3, None])
-@example([[3.4028235e38] * 3, None])
-def test_a_vector_means_the_same_in_any_company(rows: list[Any]) -> None:
-    """Neither the values nor the reason depend on the other rows, but for the dimension."""
-    most = [[0.25] * 3] * 5
-    together = _vectors([*most, *rows])
-    for place, row in enumerate(rows, len(most)):
-        alone = _vectors([*most, row])
-
-        assert alone.problems.get(len(most)) == together.problems.get(place)
-        if place not in together.problems:
-            assert _bits(alone.matrix[-1]) == _bits(together.matrix[place])
-
-
-def test_a_bad_vector_leaves_other_blocks_and_its_own_block_alone() -> None:
-    """Rows on both sides of every block's end, with bad ones in the second block."""
-    block = vectors_module._BLOCK_ROWS
-    rows = [[float(row), 0.5] for row in range(3 * block + 7)]
-    expected = np.array(rows, np.float32)
-    held: list[Any] = [np.array(row) if number % 2 else row for number, row in enumerate(rows)]
-    bad = [block, block + 5, 2 * block - 1]
-    for number, value in zip(bad, (None, [1.0, _NAN], ["1", "2"]), strict=True):
-        held[number] = value
-    seen: list[int] = []
-    found = vector_matrix(held, seen.append)
-    kept = np.setdiff1d(np.arange(len(rows)), bad)
-
-    assert dict(zip(bad, ["missing vector", "NaN", "a value is not a number"], strict=True)) == (
-        found.problems
-    )
-    assert np.array_equal(expected[kept], found.matrix[kept])
-    assert len(rows) == sum(seen)
-
-
-def test_the_dimension_is_that_of_most_rows() -> None:
-    """One long vector in front doesn't make all others wrong."""
-    found = _vectors([[1.0] * 5, [1.0] * 2, None, [2.0] * 2, []])
-
-    assert 2 == found.matrix.shape[1]
-    assert [0, 2, 4] == list(found.problems)
-
-
-def test_no_row_has_a_vector() -> None:
-    """A column of nothing is a matrix of no columns, with a problem in every row."""
-    found = _vectors([None, [], _NAN])
-
-    assert ((3, 0), [0, 1, 2]) == (found.matrix.shape, list(found.problems))
-
-
-@pytest.mark.parametrize("kind", ["list", "f4", "f8"])
-@pytest.mark.parametrize("bad", [False, True])
-def test_vectors_are_copied_once(kind: str, *, bad: bool) -> None:
-    """At its height the memory is one float32 matrix and one block more than the source."""
-    rows, dimension = 20_000, 64
-    values = np.random.default_rng(0).standard_normal((rows, dimension))
-    held: list[Any] = values.tolist() if kind == "list" else list(values.astype(kind))
-    if bad:
-        held[rows // 2] = None
-    size = 4 * rows * dimension
-    block = 8 * vectors_module._BLOCK_ROWS * dimension
-    tracemalloc.start()
-    try:
-        vector_matrix(held, ignore)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-
-    assert size <= peak < size + 4 * block + 16 * rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 import uuid
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -34,6 +35,7 @@ _COLUMNS = (
     " primary_keyword text, vector vector(4)"
 )
 _NUL = "company_name: a NUL character"
+_GOOD_SECONDS = 20.0
 
 
 @pytest.fixture
@@ -172,6 +174,27 @@ def test_a_table_of_another_dimension_takes_none_of_the_rows(url: str) -> None:
 
     assert (6, 1, 5) == _counters(result)
     assert {"vector: not 4 floats"} == {reason for _, reason, _ in _letters(url)}
+
+
+def test_a_table_of_any_dimension_is_refused(url: str) -> None:
+    """Before a call is answered; nothing is made beside it."""
+    _with_table(url, extra=", CHECK (true)")
+    run(url, f"ALTER TABLE {TABLE} ALTER COLUMN vector TYPE vector")
+    with pytest.raises(TargetError, match=r"ALTER COLUMN vector TYPE vector\(DIMENSION\)"):
+        _upload(url, _rows(3))
+
+    assert [(TABLE,)] == run(url, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+
+
+def test_many_bad_rows_that_are_the_same_are_kept_in_good_time(url: str) -> None:
+    """All of them count, and one is kept: to write it 50,000 times would take a minute."""
+    begin = time.monotonic()
+    result = _upload(url, [b""] * 50_000 + [b"\xff"] * 50_000)
+    seconds = time.monotonic() - begin
+
+    assert (100_000, 0, 100_000) == _counters(result)
+    assert [b"", b"\xff"] == sorted(message for *_, message in _letters(url))
+    assert seconds < _GOOD_SECONDS
 
 
 def test_a_long_id_is_kept_whole(url: str) -> None:

@@ -37,11 +37,11 @@ _IDS = id_texts(_FILE)
 _SMALL = make_batch(3, dimension=4)
 
 
-def _peek(*arguments: str) -> subprocess.CompletedProcess[str]:
+def _peek(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "streamer", "peek", *arguments],
-        cwd=_ROOT, env={**os.environ, "COLUMNS": _COLUMNS}, capture_output=True, text=True,
-        check=False, timeout=30,
+        cwd=_ROOT, env={**os.environ, "COLUMNS": _COLUMNS, **variables}, capture_output=True,
+        text=True, check=False, timeout=30,
     )  # fmt: skip
 
 
@@ -188,6 +188,18 @@ def test_text_of_the_server_is_no_terminal_command() -> None:
 
     assert "\x1b" not in out
     assert "[bold]x[/]" in out
+
+
+def test_text_that_the_output_can_not_say_is_escaped() -> None:
+    """A terminal or a file in ASCII is no reason to show nothing."""
+    rows = embeddings(1)
+    rows[0].company_name = "\u0416uk"
+    with ScriptedServer(rows) as server:
+        server.play([Sound()])
+        out = _peek("--from", server.target, "-n", "1", PYTHONIOENCODING="ascii")
+
+    assert (0, "") == (out.returncode, out.stderr)
+    assert "\\u0416uk" in out.stdout
 
 
 def test_nothing_listening_is_one_line() -> None:

@@ -285,7 +285,7 @@ def test_vectors_become_matrices_in_place(protocol: int, tmp_path: Path) -> None
 
         assert [3000] * 50 == column.lengths().tolist()
         assert (matrix[1:].astype(np.float32) == out).all()
-        assert matrix[7].tolist() == column.row(7)
+        assert matrix[7].tolist() == column.row(7).tolist()
         del batch, column
 
 
@@ -340,7 +340,7 @@ def test_a_second_pass_reads_the_same(shape: str) -> None:
     next(scan.batches(batch_rows=10)).row(3)
     found = [batch.row(n) for batch in scan.batches() for n in range(batch.rows)]
 
-    assert rows == found
+    same(rows, found)
     assert 3000 == scan.rows
 
 
@@ -380,14 +380,23 @@ def test_globals_are_listed_with_their_first_byte() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "kind"), [([{}], "records"), (pd.DataFrame({"a": [1]}), "frame")]
+    ("content", "kind"),
+    [
+        ([{}], "a list of dicts"),
+        ([{"a": 1}] * 5000, "a list of dicts"),
+        (pd.DataFrame({"a": [1]}), "a DataFrame"),
+    ],
+    ids=["one row", "rows", "frame"],
 )
 @pytest.mark.parametrize("protocol", range(2, 6))
-def test_the_kind_is_known_before_anything_is_read(
-    content: object, kind: str, protocol: int
-) -> None:
-    """A list begins like no DataFrame."""
-    assert kind == open_pickle(pickle.dumps(content, protocol)).kind
+def test_the_kind_is_known_with_the_first_rows(content: object, kind: str, protocol: int) -> None:
+    """What a file holds is said once rows of it were seen, and not guessed before."""
+    scan = open_pickle(pickle.dumps(content, protocol))
+
+    assert "" == scan.kind
+    next(scan.batches())
+    assert kind == scan.kind
+    assert protocol == scan.protocol
 
 
 @pytest.mark.parametrize("wrap", [bytes, bytearray, memoryview, pa.py_buffer])

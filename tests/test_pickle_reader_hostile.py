@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from convert.pickle_reader import DamagedPickle, PickleReaderError, UnsupportedPickle, open_pickle
 from convert.pickle_reader.known import KNOWN
 from tests import pickles as p
-from tests.test_convert_security import _FORGED, _GADGETS, _OTHER_NAMES
+from tests.forged import FORGED, GADGETS, OTHER_NAMES
 from tests.test_pickle_reader import small_limits
 
 if TYPE_CHECKING:
@@ -83,13 +83,13 @@ def audited() -> Iterator[list[str]]:
     is_on = False
 
 
-@pytest.mark.parametrize("name", _GADGETS)
+@pytest.mark.parametrize("name", GADGETS)
 def test_a_name_that_runs_code_is_refused_and_runs_nothing(
     name: str, tmp_path: Path, audited: list[str]
 ) -> None:
     """The error names the global and its byte; nothing is imported, opened or executed."""
     canary = tmp_path / "canary"
-    content = _GADGETS[name](canary)
+    content = GADGETS[name](canary)
     modules = set(sys.modules)
     audited.clear()
     with pytest.raises(UnsupportedPickle) as error:
@@ -101,7 +101,7 @@ def test_a_name_that_runs_code_is_refused_and_runs_nothing(
     assert not canary.exists()
 
 
-@pytest.mark.parametrize(("module", "name"), _OTHER_NAMES)
+@pytest.mark.parametrize(("module", "name"), OTHER_NAMES)
 def test_a_name_that_is_not_listed_exactly_is_refused(module: str, name: str) -> None:
     """A name counts as a whole."""
     with pytest.raises(UnsupportedPickle) as error:
@@ -150,10 +150,10 @@ _READABLE = {
 }
 
 
-@pytest.mark.parametrize("case", _FORGED)
+@pytest.mark.parametrize("case", FORGED)
 def test_a_forged_pickle_is_an_error(case: str) -> None:
     """Of this reader, with an offset."""
-    assert (refused(_FORGED[case]) is None) == (case in _READABLE)
+    assert (refused(FORGED[case]) is None) == (case in _READABLE)
 
 
 def _row(value: bytes) -> bytes:

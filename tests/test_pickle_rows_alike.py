@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import pickle
 import pickletools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +14,6 @@ from hypothesis import strategies as st
 
 from convert.pickle_reader import DamagedPickle, FloatLists, PickleReaderError, open_pickle
 from convert.pickle_reader.rows_alike import RowsAlike
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _VECTOR = [0.5, -1.25, 3e300]
 
@@ -38,11 +35,11 @@ def _item(values: Any, row: int) -> Any:
 
 
 def _listed(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple | np.ndarray) else value
+    return [*value] if isinstance(value, tuple | np.ndarray) else value
 
 
 @pytest.fixture
-def followed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+def followed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Count the bytes that patterns found."""
     found: list[int] = []
     follow = RowsAlike.follow

@@ -6,8 +6,11 @@ import os
 import pty
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -28,12 +31,14 @@ from tests.postgres import (
     session_url,
 )
 from tests.pulling import environment, position, pull, run_pull, serving, start_pull
+from tests.scripted_server import Action, Headers, Rows, ScriptedServer, Sound, Wait, embeddings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 _ROWS = make_batch(1000, seed=3)
+_WAIT_SECONDS = 30.0
 _PASSWORD = "hunter2-is-secret"  # noqa: S105
 
 
@@ -198,6 +203,90 @@ def test_embedded_server_runs_while_it_is_needed(file: Path) -> None:
     assert "building the hnsw index" in second.output
     assert [] == left
     assert "Warning" not in first.output + second.output
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_embedded_server_ends_with_the_command(file: Path, number: int) -> None:
+    """Be it told to end, or its terminal closed, which may be said twice."""
+    folder = open_folder()
+    try:
+        with (
+            ScriptedServer(embeddings(8)) as server,
+            start_pull(file.parent, server.target, f"embedded:{folder}/jobs") as process,
+        ):
+            server.play([Headers(8), Wait(threading.Event())])
+            end = time.monotonic() + _WAIT_SECONDS
+            while not server.calls and time.monotonic() < end:
+                time.sleep(0.02)
+            process.send_signal(number)
+            time.sleep(0.05)
+            process.send_signal(number)
+            output, _ = process.communicate(timeout=_WAIT_SECONDS)
+        left = [p.pid for p in psutil.process_iter(["cmdline"]) if _runs_in(p, str(folder))]
+    finally:
+        shutil.rmtree(folder)
+
+    assert (128 + number, []) == (process.returncode, left)
+    assert "Traceback" not in output
+
+
+def test_command_that_nohup_started_outlives_its_terminal(file: Path) -> None:
+    """What was ignored stays so."""
+    folder = open_folder()
+    try:
+        with serving(file) as source:
+            script = "trap '' HUP; (while sleep 0.2; do kill -HUP $$ || exit; done) & exec \"$@\""
+            arguments = ["--from", source, "--into", f"embedded:{folder}/jobs"]
+            code = subprocess.run(
+                ["/bin/sh", "-c", script, "sh", sys.executable, "-m", "streamer", "pull",
+                 *arguments],
+                cwd=file.parent, env=environment(), check=False, stdout=subprocess.DEVNULL,
+            ).returncode  # fmt: skip
+    finally:
+        shutil.rmtree(folder)
+    assert 0 == code
+
+
+def test_first_start_that_was_broken_off_is_one_line(tmp_path: Path) -> None:
+    """It names the folder to remove; no log of somebody else's is shown."""
+    folder = open_folder()
+    outcomes = []
+    try:
+        for left, content in (("PG_VERSION", "18\n"), ("postgresql.conf", "")):
+            (folder / left).mkdir()
+            (folder / left / left).write_text(content)
+            outcomes.append(run_pull(tmp_path, "127.0.0.1:1", f"embedded:{folder / left}"))
+    finally:
+        shutil.rmtree(folder)
+
+    for outcome in outcomes:
+        assert 2 == getattr(outcome.error, "code", 0)
+        assert re.fullmatch(rf"error: .*{folder}.* broken off.*remove.*\n", outcome.output), outcome
+
+
+def test_ctrl_c_says_that_nothing_is_lost(url: str, file: Path) -> None:
+    """The next pull goes on behind the rows that were committed."""
+    rows = embeddings(8)
+    release = threading.Event()
+    with ScriptedServer(rows) as server:
+        script: list[Action] = [Headers(8, rows=8), Rows(0, 4), Rows(4, 6), Wait(release)]
+        server.play(script, [Sound()])
+        small = {"PULL_COMMIT_SIZE": "1"}
+        with start_pull(file.parent, server.target, url, **small) as process:
+            end = time.monotonic() + _WAIT_SECONDS
+            while position(url)[0] < 6:
+                assert time.monotonic() < end
+                time.sleep(0.02)
+            process.send_signal(signal.SIGINT)
+            output, _ = process.communicate(timeout=_WAIT_SECONDS)
+        again = pull(server.target, url)
+
+    assert 1 == process.returncode
+    assert output.endswith(
+        "not finished: `pull` without --restart goes on from its checkpoint\n\nAborted!\n"
+    ), output
+    assert again.error is None
+    assert f"after {rows[5].id}" in again.output
 
 
 def _runs_in(process: psutil.Process, folder: str) -> bool:

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import pytest
+from ulid import ULID
 
 from streamer.client.client import EmbeddingClient
 from streamer.client.failures import NoProgressError, ServerFailedError
 from streamer.config import SettingsError
 from streamer.errors import StreamerError
-from streamer.pull import OtherDatasetError
 from streamer.pull import pull as pull_rows
+from streamer.pull_refusals import OtherDatasetError
 from streamer.sinks.database import (
     AddressError,
     DatabaseDownError,
@@ -34,11 +35,13 @@ from streamer.sinks.table import OnConflict
 from streamer.sinks.target import TableName
 from tests.datasets import make_batch, with_column, with_info, write_file
 from tests.postgres import (
+    TABLE,
     Postgres,
     assert_table_holds,
     assert_table_is_file,
     client_batch,
     configure,
+    load,
     new_database,
     open_folder,
     open_table,
@@ -174,7 +177,23 @@ def test_table_of_another_dimension_is_refused(url: str, file: Path) -> None:
 
     assert isinstance(done.error, TargetError)
     assert "holds vectors of 5 floats, the dataset's have 4" in str(done.error)
-    assert [] == run(url, "SELECT FROM embedding_streamer_checkpoint")
+    assert [(TABLE,)] == run(url, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+
+
+def test_target_that_is_refused_is_left_as_it_is(url: str, file: Path) -> None:
+    """No checkpoint is made for what is no table, nor where pgvector is missing."""
+    tables = run(url, "SELECT schemaname, tablename FROM pg_tables ORDER BY 1, 2")
+    with serving(file) as source:
+        view = pull(source, url, "--table", "information_schema.tables")
+        configure(url, "extension_control_path = '/nowhere'")
+        missing = pull(source, url)
+
+    assert isinstance(view.error, TargetError)
+    assert "information_schema.tables is no table" in str(view.error)
+    assert isinstance(missing.error, TargetError)
+    assert "pgvector is missing" in str(missing.error)
+    assert tables == run(url, "SELECT schemaname, tablename FROM pg_tables ORDER BY 1, 2")
+    assert [] == run(url, "SELECT FROM pg_extension WHERE extname = 'vector'")
 
 
 def test_second_puller_waits_or_is_refused(url: str, file: Path) -> None:
@@ -190,7 +209,7 @@ def test_second_puller_waits_or_is_refused(url: str, file: Path) -> None:
         "public.recruit_embedding is being loaded by another program; waiting\n" == refused.output
     )
     assert isinstance(refused.error, TargetError)
-    assert "another program has been loading this table" in str(refused.error)
+    assert "another program has been loading this table for 0.3 s" in str(refused.error)
     assert [] == run(url, "SELECT FROM pg_tables WHERE tablename = 'recruit_embedding'")
 
 
@@ -269,10 +288,102 @@ def test_value_the_database_refuses_ends_the_pull(url: str, file: Path) -> None:
         again = pull(source, url, PULL_COMMIT_SIZE="1", PULL_CHUNK_SIZE="100")
 
     assert isinstance(done.error, DatabaseError)
-    assert "the database refuses it: NaN not allowed in vector" in str(done.error)
+    place = f"(row {_ROWS.column('id')[512].as_py()}, column vector)"
+    assert str(done.error) == f"the database refuses it: NaN not allowed in vector {place}"
     assert str(done.error) == str(again.error)
     assert (500, 500) == position(url)
     assert_table_holds(url, client_batch(rows.slice(0, 500)))
+
+
+@pytest.mark.parametrize("id_kind", ["uuid", "ulid"])
+@pytest.mark.parametrize("merges", [False, True])
+def test_text_the_database_refuses_is_found(
+    url: str, file: Path, id_kind: str, *, merges: bool
+) -> None:
+    """A NUL in row 512: row and column are named, whichever way its load goes in."""
+    texts = _ROWS.column("english_level").cast(pa.string()).to_pylist()
+    texts[512] = "B\0"
+    rows = with_column(_ROWS, "english_level", pa.array(texts))
+    write_file(file, with_info(rows, id_kind=id_kind))
+    if merges:
+        load(url, _ROWS.slice(600, 1))
+    with serving(file) as source:
+        done = pull(source, url, PULL_CHUNK_SIZE="300")
+
+    id_ = _ROWS.column("id")[512].as_py()
+    text = str(ULID.from_uuid(id_)) if id_kind == "ulid" else str(id_)
+    assert isinstance(done.error, DatabaseError)
+    assert str(done.error) == (
+        'the database refuses it: invalid byte sequence for encoding "UTF8": 0x00'
+        f" (row {text}, column english_level)"
+    )
+
+
+@pytest.mark.parametrize("merges", [False, True])
+def test_text_that_is_too_long_is_found(url: str, file: Path, *, merges: bool) -> None:
+    """In the row that COPY was at; of a merge, among the rows of the load."""
+    with open_table(url):
+        run(url, f"ALTER TABLE {TABLE} ALTER COLUMN english_level TYPE varchar(30)")
+    texts = ["B2"] * 1000
+    texts[512] = "x" * 31
+    write_file(file, with_column(_ROWS, "english_level", pa.array(texts)))
+    if merges:
+        load(url, _ROWS.slice(400, 1))
+    with serving(file) as source:
+        done = pull(source, url, PULL_COMMIT_SIZE="1", PULL_CHUNK_SIZE="300")
+
+    ids = [str(id_) for id_ in _ROWS.column("id").to_pylist()]
+    place = f"row {ids[512]}, column english_level"
+    if merges:
+        place = f"a row from {ids[300]} to {ids[599]}"
+    assert isinstance(done.error, DatabaseError)
+    assert str(done.error).endswith(f"character varying(30) ({place})")
+
+
+def test_row_that_breaks_a_rule_is_found(url: str, file: Path) -> None:
+    """Rules are looked at when a row is complete: no column is named."""
+    with open_table(url):
+        run(url, f"ALTER TABLE {TABLE} ADD CHECK (exp_years < 1000)")
+    years = [5] * 1000
+    years[512] = 1000
+    write_file(file, with_column(_ROWS, "exp_years", pa.array(years, pa.int32())))
+    with serving(file) as source:
+        done = pull(source, url)
+
+    assert isinstance(done.error, DatabaseError)
+    assert str(done.error).endswith(f" (row {_ROWS.column('id')[512].as_py()})")
+
+
+def _say(url: str, what: str) -> None:
+    run(url, f"UPDATE embedding_streamer_checkpoint SET {what}")
+
+
+@pytest.mark.parametrize(
+    ("what", "text"),
+    [
+        ("last_id = 'zz'", "up to 'zz', which is no id"),
+        ("rows = -5", "-5 rows of dataset 0123456789ab, up to '.*', after which 0 of 1,000"),
+        ("rows = 999", "999 rows of dataset 0123456789ab, up to '.*', after which 0 of 1,000"),
+        ("last_id = ''", "up to '', after which 1,000 of 1,000"),
+        ("last_id = gen_random_uuid()::text", "up to '.*', which is no row of it"),
+    ],
+)
+def test_checkpoint_that_can_not_be_is_a_clear_error(
+    url: str, file: Path, what: str, text: str
+) -> None:
+    """Where it is from, what is wrong with it, and what helps; nothing is written."""
+    with serving(file) as source:
+        pull(source, url)
+        _say(url, what)
+        done = pull(source, url)
+        assert isinstance(done.error, TargetError)
+        assert re.match(
+            "somebody changed what embedding_streamer_checkpoint says of the table: it has "
+            f"(1,000 rows .*)?{text}.*--restart begins at the first row$",
+            str(done.error),
+        )
+        assert pull(source, url, "--restart").error is None
+        assert "nothing new" in pull(source, url).output
 
 
 def test_read_only_database_is_a_clear_error(url: str, file: Path) -> None:

@@ -7,6 +7,7 @@ import itertools
 import os
 import queue
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,6 +41,7 @@ from tests.postgres import (
     assert_table_holds,
     assert_table_is_file,
     new_database,
+    open_folder,
     run,
     session_url,
 )
@@ -506,6 +508,21 @@ def test_a_drain_lets_an_upload_end(
         assert 0 == receiver.process.wait(_SECONDS)
 
     assert_table_holds(url, batch)
+
+
+def test_a_closed_terminal_ends_it_and_its_embedded_server(tmp_path: Path) -> None:
+    """SIGHUP, also twice, is as SIGTERM: PostgreSQL isn't left running."""
+    folder = open_folder()
+    try:
+        with _Process(tmp_path, f"embedded:{folder}/jobs") as receiver:
+            receiver.process.send_signal(signal.SIGHUP)
+            time.sleep(0.05)
+            receiver.process.send_signal(signal.SIGHUP)
+            assert 0 == receiver.process.wait(_SECONDS)
+        commands = [p.info["cmdline"] or [] for p in psutil.process_iter(["cmdline"])]
+    finally:
+        shutil.rmtree(folder)
+    assert not any(str(folder) in part for command in commands for part in command)
 
 
 def test_a_stop_does_not_wait_for_a_database_that_does_not_answer(

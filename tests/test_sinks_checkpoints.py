@@ -195,12 +195,14 @@ def test_two_may_make_the_table_of_checkpoints_at_once(
     """The first pulls into two tables of a new database begin at the same moment."""
     with connect(url) as other, ThreadPoolExecutor(1) as thread:
         with connection.transaction():
-            Checkpoints(connection, "public")
-            late = thread.submit(Checkpoints, other, "public")
+            Checkpoints(connection, "public").start(_oid(connection, "pg_class"), "one")
+            late = thread.submit(
+                Checkpoints(other, "public").start, _oid(connection, "pg_type"), "two"
+            )
             with pytest.raises(TimeoutError):
                 late.result(0.2)
 
-        assert late.result(_WAIT_SECONDS).load(1) is None
+        assert late.result(_WAIT_SECONDS).fingerprint == "two"
 
 
 def test_two_may_add_pgvector_at_once(url: str, connection: psycopg.Connection) -> None:
@@ -219,7 +221,7 @@ def test_two_may_add_pgvector_at_once(url: str, connection: psycopg.Connection) 
 def test_role_that_may_make_nothing_can_load(url: str) -> None:
     """Where everything is there already, the right to write to it is enough."""
     with open_table(url) as table:
-        Checkpoints(table._connection, "public")
+        Checkpoints(table._connection, "public").start(table.oid, "another")
     grants = f"GRANT SELECT, INSERT, UPDATE ON {TABLE}, {CHECKPOINTS} TO ROLE"
 
     with new_role(url, grants) as role, open_table(role) as table, clear_errors():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -592,6 +593,104 @@ def test_files_that_are_not_of_an_upload_stay_as_they_are(jobs: Path) -> None:
 
     assert [] == server.calls
     assert "mine\n" == notes.read_text()
+
+
+@pytest.mark.parametrize("content", ["my notes\n", "cafe", "my notes"])
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_file_that_came_to_be_in_between_stays_as_it_is(
+    jobs: Path,
+    content: str,
+    is_late: bool,  # noqa: FBT001
+) -> None:
+    """Where no id had failed: before the upload goes on, or when the first one is written."""
+    notes = jobs.parent / "jobs.arrow.failed-ids.txt"
+    ids = _ids(jobs)
+
+    def write_notes() -> None:
+        notes.write_text(content)
+
+    late = wait_for(write_notes, fail({ids[100]}))
+    with BatchServer([store, late if is_late else _UNAVAILABLE]) as server:
+        first = _upload(jobs.parent, "--to", server.target, UPLOAD_TRIES="1")
+        write_notes()
+        again = _upload(jobs.parent, "--to", server.target)
+        assert content == notes.read_text()
+        notes.unlink()
+        moved = _upload(jobs.parent, "--to", server.target)
+
+    assert [1, 1, 0] == [run.code for run in (first, again, moved)]
+    assert "jobs.arrow.failed-ids.txt is there already and not of an upload" in again.err
+    assert ("somebody else writes to it" in first.err) == is_late
+
+
+def test_older_failed_ids_take_the_place_of_nothing_else(jobs: Path) -> None:
+    """The second --restart replaces those of the first one, but nobody's notes."""
+    ids = _ids(jobs)
+    older = jobs.parent / "jobs.arrow.failed-ids.txt.old"
+    with BatchServer([fail({ids[7]}), *[store] * 4] * 4) as server:
+        restart = ("--to", server.target, "--restart")
+        codes = [_upload(jobs.parent, *restart).code for _ in range(3)]
+        assert f"{ids[7]}\n" == older.read_text()
+        older.write_text("my notes\n")
+        refused = _upload(jobs.parent, *restart)
+        assert 15 == len(server.calls)
+
+    assert [1, 1, 1, 1] == [*codes, refused.code]
+    assert "failed-ids.txt.old is there already and not of an upload" in refused.err
+    assert "my notes\n" == older.read_text()
+
+
+def _edit(state: Path, **values: object) -> None:
+    content = json.loads(state.read_text())
+    content["uploads"][0].update(values)
+    state.write_text(json.dumps(content))
+
+
+def test_failed_ids_elsewhere_must_be_asked_for(jobs: Path) -> None:
+    """A state isn't believed where it leads out of its folder, unless the caller says the same."""
+    (jobs.parent / "else").mkdir()
+    for path in ("else/failed.txt", f"../{jobs.parent.name}/failed.txt", f"{jobs.parent}/x.txt"):
+        with BatchServer([store, _UNAVAILABLE]) as server:
+            to = ("--to", server.target)
+            _upload(jobs.parent, *to, UPLOAD_TRIES="1")
+            _edit(jobs.parent / "jobs.arrow.upload.json", failed_ids=path)
+            refused = _upload(jobs.parent, *to)
+            assert 2 == len(server.calls)
+            agreed = _upload(jobs.parent, *to, "--failed-ids", path)
+            (jobs.parent / "jobs.arrow.upload.json").unlink()
+
+        assert (1, 0) == (refused.code, agreed.code)
+        assert f"{path}: --failed-ids must say so, too" in refused.err
+
+
+@pytest.mark.parametrize("option", ["--state", "--failed-ids"])
+def test_what_is_no_regular_file_is_refused(jobs: Path, option: str) -> None:
+    """Nothing is sent, and nobody waits for the other end of a pipe."""
+    pipe = jobs.parent / "pipe"
+    os.mkfifo(pipe)
+    with BatchServer() as server:
+        ended = _upload(jobs.parent, "--to", server.target, option, "pipe")
+
+    assert (1, []) == (ended.code, server.calls)
+    assert "pipe is no regular file" in ended.err
+    assert pipe.is_fifo()
+
+
+@pytest.mark.parametrize("last_id", ["zz", "ffffffff-ffff-4fff-bfff-ffffffffffff", ""])
+def test_a_state_that_can_not_be_is_a_clear_error(jobs: Path, last_id: str) -> None:
+    """It says which file is wrong, and what helps."""
+    with BatchServer([store, _UNAVAILABLE]) as server:
+        to = ("--to", server.target)
+        _upload(jobs.parent, *to, UPLOAD_TRIES="1")
+        _edit(jobs.parent / "jobs.arrow.upload.json", last_id=last_id)
+        refused = _upload(jobs.parent, *to)
+        assert 2 == len(server.calls)
+        restarted = _upload(jobs.parent, *to, "--restart")
+
+    assert (1, 0) == (refused.code, restarted.code)
+    assert f"its upload to {server.target} ended with '{last_id}', which is no row" in refused.err
+    assert "somebody changed jobs.arrow.upload.json" in refused.err
+    assert "--restart sends all rows again" in refused.err
 
 
 @pytest.mark.parametrize("remove", [Path.unlink, lambda path: path.write_bytes(b"")])

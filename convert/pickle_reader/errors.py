@@ -20,5 +20,9 @@ class UnsupportedPickle(PickleReaderError):  # noqa: N818 - what it is, not what
     """The pickle says something that no embeddings pickle needs, or that is too much."""
 
 
+class EndlessValue(UnsupportedPickle):
+    """A value contains itself, or too many others in each other."""
+
+
 class DamagedPickle(PickleReaderError):  # noqa: N818
     """The bytes are no whole pickle."""

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from convert.pickle_reader.columns import Batch, Values, make_column
-from convert.pickle_reader.errors import DamagedPickle, PickleReaderError
+from convert.pickle_reader.errors import DamagedPickle, EndlessValue, PickleReaderError
 from convert.pickle_reader.numpy_values import Array, item_count
 from convert.pickle_reader.pandas_values import (
     ArrayBacked,
@@ -103,7 +103,10 @@ class FrameColumns:
             whole = {}
             with damage_named(len(self._data)):
                 for name, column in self.columns.items():
-                    values: Any = self._slice(column, at, at + 1)
+                    try:
+                        values: Any = self._slice(column, at, at + 1)
+                    except EndlessValue as error:
+                        values = [error.message]
                     is_span = isinstance(values, FloatLists)
                     whole[name] = _python_value(values.row(0) if is_span else values[0])
             return whole

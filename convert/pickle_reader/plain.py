@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convert.pickle_reader.arrays import unpack_arrays
-from convert.pickle_reader.errors import DamagedPickle, UnsupportedPickle
+from convert.pickle_reader.errors import DamagedPickle, EndlessValue, UnsupportedPickle
 from convert.pickle_reader.floats import view_floats
 from convert.pickle_reader.numpy_values import Array, Dtype
 from convert.pickle_reader.spans import ArrayRun, Lump, Raw, Run, Text
@@ -42,6 +42,16 @@ class Plain:
     def value(self, value: Any) -> Any:  # noqa: ANN401
         return self._value(value, {}, 0)
 
+    def row(self, values: dict[Any, Any]) -> dict[Any, Any]:
+        """Convert the values of a row; one without end is replaced by what is wrong with it."""
+        row = {}
+        for name, value in values.items():
+            try:
+                row[name] = self.value(value)
+            except EndlessValue as error:
+                row[name] = error.message
+        return row
+
     def _value(self, value: Any, done: dict[int, Any], depth: int) -> Any:  # noqa: ANN401
         kind = type(value)
         if kind in _AS_THEY_ARE:
@@ -59,11 +69,11 @@ class Plain:
         if id(value) in done:
             if done[id(value)] is None:
                 message = "a value that contains itself"
-                raise UnsupportedPickle(message, self.offset)
+                raise EndlessValue(message, self.offset)
             return done[id(value)][0]
         if depth == _MAX_DEPTH:
             message = f"values in values, more than {_MAX_DEPTH} deep"
-            raise UnsupportedPickle(message, self.offset)
+            raise EndlessValue(message, self.offset)
         done[id(value)] = None
         made = self._container(value, done, depth + 1)
         done[id(value)] = made, value

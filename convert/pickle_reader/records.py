@@ -53,8 +53,7 @@ class Records:
 
     def _batch(self, rows: list[dict[Any, Any]]) -> Batch:
         def whole_row(row: int) -> dict[Any, Any]:
-            whole: dict[Any, Any] = self._plain.value(rows[row])
-            return whole
+            return self._plain.row(rows[row])
 
         columns = {
             name: make_column([row.get(name) for row in rows], self._data, self._plain)

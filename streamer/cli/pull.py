@@ -33,12 +33,13 @@ Examples:
 @TABLE
 @click.option(
     "--restart", is_flag=True,
-    help="Begin at the first row, whatever was pulled before: rows that are there are updated.",
+    help="Begin at the first row, whatever was pulled before; --on-conflict says what becomes of"
+    " rows that are there.",
 )  # fmt: skip
 @click.option(
     "--on-conflict", type=click.Choice([choice.value for choice in OnConflict]),
     default=OnConflict.UPDATE.value, show_default=True,
-    help="What becomes of a row whose id is in the table already, from elsewhere.",
+    help="What becomes of a row whose id is in the table already.",
 )  # fmt: skip
 @click.option(
     "--index", type=click.Choice([kind.value for kind in IndexKind]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Self
+from weakref import WeakSet
 
 import grpc
 import grpc.aio
@@ -29,26 +30,32 @@ class AsyncBatchStream:
         self,
         channel: grpc.aio.Channel,
         reading: Reading,
-        sleep: Callable[[float], Awaitable[object]],
+        sleep: Callable[[float], Awaitable[object]] | None,
     ) -> None:
         self._reading = reading
-        self._sleep = sleep
+        self._closed = asyncio.Event()
+        self._sleep = sleep or self._pause
         self._method: grpc.aio.UnaryStreamMultiCallable[pb.RequestParams, bytes] = (
             channel.unary_stream(
                 reading.method, pb.RequestParams.SerializeToString, response_deserializer=None
             )
         )
+        self._call: grpc.aio.Call | None = None
+        self._turn = asyncio.Lock()  # whose it is reads
         self._batches = self._read()
         self._ahead: list[pa.RecordBatch] = []
         self._has_begun = False
+        self._has_ended = False
         self._failure: Exception | None = None
 
     async def dataset(self) -> DatasetHeaders:
         """Return what the server says of its dataset; waits for the first rows."""
         if not self._has_begun:
-            with contextlib.suppress(StopAsyncIteration):
-                self._ahead.append(await self._next())
-        elif self._failure is not None:
+            async with self._turn:
+                if not self._has_begun:  # nor by somebody who had the turn
+                    with contextlib.suppress(StopAsyncIteration):
+                        self._ahead.append(await self._next())
+        if self._failure is not None:
             raise self._failure
         return self._reading.headers
 
@@ -56,25 +63,47 @@ class AsyncBatchStream:
         return self
 
     async def __anext__(self) -> pa.RecordBatch:
-        return self._ahead.pop() if self._ahead else await self._next()
+        async with self._turn:
+            return self._ahead.pop() if self._ahead else await self._next()
 
     async def close(self) -> None:
-        """End the read; harmless if it has ended."""
-        await self._batches.aclose()
-        self._ahead.clear()
+        """End the read; harmless if it has ended.
+
+        Who waits for rows, or asks for more of them, gets ClosedError.
+        """
+        self.break_off()
+        if not self._turn.locked():  # else its owner ends what is broken off
+            async with self._turn:
+                await self._batches.aclose()
+                self._ahead.clear()
+                if not self._has_ended:
+                    self._failure = self._failure or ClosedError(CLOSED)
+
+    def break_off(self) -> None:
+        """End the call or the pause that the read is in."""
+        self._closed.set()
+        if self._call is not None:
+            self._call.cancel()
 
     async def _next(self) -> pa.RecordBatch:
         """Return the next batch; a read that has failed, or whose task was cancelled, is over."""
-        self._has_begun = True
         if self._failure is not None:
             raise self._failure
         try:
-            return await anext(self._batches)
+            batch = await anext(self._batches)
         except StopAsyncIteration:
+            self._has_begun = self._has_ended = True
             raise
         except BaseException as error:
             self._failure = failure_to_repeat(error)
             raise
+        self._has_begun = True
+        return batch
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, at most until a close."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._closed.wait(), seconds)
 
     async def __aenter__(self) -> Self:
         return self
@@ -88,8 +117,10 @@ class AsyncBatchStream:
         while pause is not None:
             if pause:
                 await self._sleep(pause)
+            if self._closed.is_set():
+                raise ClosedError(CLOSED)
             with _closed_client():
-                call = self._method(
+                self._call = call = self._method(
                     reading.request(), timeout=reading.call_seconds(), metadata=reading.metadata
                 )
             try:
@@ -111,7 +142,7 @@ class AsyncBatchStream:
 
 @contextlib.contextmanager
 def _closed_client() -> Iterator[None]:
-    """Tell the end of the client from the end of the task, which is cancelled in either case."""
+    """Tell the end of the call from the end of the task, which is cancelled in either case."""
     try:
         yield
     except grpc.aio.UsageError:  # no calls on a channel that is closed
@@ -142,8 +173,8 @@ class AsyncEmbeddingClient:
             else grpc.aio.secure_channel(target, credentials, options)
         )
         self._policy = policy
-        self._closed = asyncio.Event()
-        self._sleep = sleep or self._pause
+        self._sleep = sleep
+        self._streams: WeakSet[AsyncBatchStream] = WeakSet()
 
     def batches(
         self,
@@ -165,11 +196,14 @@ class AsyncEmbeddingClient:
             fingerprint=fingerprint,
             deadline_seconds=deadline_seconds,
         )
-        return AsyncBatchStream(self._channel, reading, self._sleep)
+        stream = AsyncBatchStream(self._channel, reading, self._sleep)
+        self._streams.add(stream)
+        return stream
 
     async def close(self) -> None:
         """Close the connection; reads under way end."""
-        self._closed.set()
+        for stream in self._streams:
+            stream.break_off()
         await self._channel.close()
 
     async def __aenter__(self) -> Self:
@@ -177,8 +211,3 @@ class AsyncEmbeddingClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
-
-    async def _pause(self, seconds: float) -> None:
-        """Wait, at most until the client is closed."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._closed.wait(), seconds)

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakSet
 
 import grpc
 
@@ -34,34 +35,37 @@ class BatchStream:
     """The record batches of one read, in order; iterate, then close.
 
     Their schema is `streamer.batch_schema.batch_schema`. Iteration raises ReadError,
-    DecodeError.
+    DecodeError. May be shared between threads, which then take turns.
     """
 
     def __init__(
         self,
         channel: grpc.Channel,
         reading: Reading,
-        sleep: Callable[[float], object],
-        closed: threading.Event,
+        sleep: Callable[[float], object] | None,
     ) -> None:
         self._reading = reading
-        self._sleep = sleep
+        self._closed = threading.Event()
+        self._sleep = sleep or self._closed.wait  # a close ends every pause
         self._method: grpc.UnaryStreamMultiCallable[pb.RequestParams, bytes] = channel.unary_stream(
             reading.method, pb.RequestParams.SerializeToString, response_deserializer=None
         )
-        self._closed = closed
+        self._call: grpc.Call | None = None
+        self._turn = threading.Lock()  # whose it is reads
         self._batches = self._read()
         self._ahead: list[pa.RecordBatch] = []
         self._has_begun = False
+        self._has_ended = False
         self._failure: Exception | None = None
 
     @property
     def dataset(self) -> DatasetHeaders:
         """What the server says of its dataset; waits for the first rows."""
         if not self._has_begun:
-            with contextlib.suppress(StopIteration):
-                self._ahead.append(self._next())
-        elif self._failure is not None:
+            with self._turn, contextlib.suppress(StopIteration):
+                if not self._has_begun:  # nor by somebody who had the turn
+                    self._ahead.append(self._next())
+        if self._failure is not None:
             raise self._failure
         return self._reading.headers
 
@@ -69,25 +73,44 @@ class BatchStream:
         return self
 
     def __next__(self) -> pa.RecordBatch:
-        return self._ahead.pop() if self._ahead else self._next()
+        with self._turn:
+            return self._ahead.pop() if self._ahead else self._next()
 
     def close(self) -> None:
-        """End the read; harmless if it has ended."""
-        self._batches.close()
-        self._ahead.clear()
+        """End the read; harmless if it has ended.
+
+        Who waits for rows, or asks for more of them, gets ClosedError.
+        """
+        self.break_off()
+        if self._turn.acquire(blocking=False):  # else its owner ends what is broken off
+            try:
+                self._batches.close()
+                self._ahead.clear()
+                if not self._has_ended:
+                    self._failure = self._failure or ClosedError(CLOSED)
+            finally:
+                self._turn.release()
+
+    def break_off(self) -> None:
+        """End the call or the pause that the read is in."""
+        self._closed.set()
+        if self._call is not None:
+            self._call.cancel()
 
     def _next(self) -> pa.RecordBatch:
         """Return the next batch; a read that has failed fails again, and never just ends."""
-        self._has_begun = True
         if self._failure is not None:
             raise self._failure
         try:
-            return next(self._batches)
+            batch = next(self._batches)
         except StopIteration:
+            self._has_begun = self._has_ended = True
             raise
         except BaseException as error:
             self._failure = failure_to_repeat(error)
             raise
+        self._has_begun = True
+        return batch
 
     def __enter__(self) -> Self:
         return self
@@ -101,11 +124,7 @@ class BatchStream:
         while pause is not None:
             if pause:
                 self._sleep(pause)
-            request, seconds = reading.request(), reading.call_seconds()
-            try:
-                call = self._method(request, timeout=seconds, metadata=reading.metadata)
-            except ValueError:  # so says a channel that is closed
-                raise ClosedError(CLOSED) from None
+            call = self._begin_call()
             try:
                 reading.begin(call.initial_metadata())
                 for message in call:
@@ -122,6 +141,23 @@ class BatchStream:
                 pause = reading.fail(failure_of(error))
             finally:
                 call.cancel()
+
+    def _begin_call(self) -> Any:  # noqa: ANN401 - a call and an iterator: gRPC has no name for it
+        self._check_open()
+        request, seconds = self._reading.request(), self._reading.call_seconds()
+        try:
+            self._call = call = self._method(
+                request, timeout=seconds, metadata=self._reading.metadata
+            )
+        except ValueError:  # so says a channel that is closed
+            raise ClosedError(CLOSED) from None
+        self._check_open()  # a close that came before `_call` was set
+        return call
+
+    def _check_open(self) -> None:
+        if self._closed.is_set():
+            self.break_off()
+            raise ClosedError(CLOSED)
 
 
 class EmbeddingClient:
@@ -141,8 +177,9 @@ class EmbeddingClient:
     ) -> None:
         self._channel = open_channel(target, credentials, max_message_bytes)
         self._policy = policy
-        self._closed = threading.Event()
-        self._sleep = sleep or self._closed.wait  # a close ends every pause
+        self._sleep = sleep
+        self._lock = threading.RLock()
+        self._streams: WeakSet[BatchStream] = WeakSet()
 
     def batches(
         self,
@@ -169,12 +206,17 @@ class EmbeddingClient:
             fingerprint=fingerprint,
             deadline_seconds=deadline_seconds,
         )
-        return BatchStream(self._channel, reading, self._sleep, self._closed)
+        stream = BatchStream(self._channel, reading, self._sleep)
+        with self._lock:
+            self._streams.add(stream)
+        return stream
 
     def close(self) -> None:
         """Close the connection; reads under way end."""
-        self._closed.set()
-        self._channel.close()
+        with self._lock:
+            for stream in self._streams:
+                stream.break_off()
+            self._channel.close()
 
     def __enter__(self) -> Self:
         return self

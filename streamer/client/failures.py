@@ -21,7 +21,7 @@ _CUT_OFF = {
 _MAX_TEXT_CHARS = 300
 # A server may ask for patience, not for a standstill.
 _MAX_RETRY_INFO_SECONDS = 300.0
-CLOSED = "the client was closed"
+CLOSED = "the read was closed, or its client"
 
 
 class ReadError(StreamerError):
@@ -29,7 +29,7 @@ class ReadError(StreamerError):
 
 
 class ClosedError(ReadError):
-    """The client was closed before the read had come to its end."""
+    """The read, or its client, was closed before the read had come to its end."""
 
     status = Status.CANCELLED
 

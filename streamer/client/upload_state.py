@@ -6,15 +6,18 @@ their own, one a line, which an upload owns: ids are written there before the st
 them, and what the state doesn't count is cut off when the upload goes on. So a kill at any
 point repeats at most the rows of one segment, and no failed id.
 
-Neither file is written over unless it is what it should be. UploadStateError for that, and
-for whatever the file system refuses.
+Neither file is written over unless it is what it should be: a state, or nothing but ids, in
+the state's own folder or where the caller says. UploadStateError for that, and for whatever
+the file system refuses.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import mmap
 import os
+import re
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -30,6 +33,11 @@ if TYPE_CHECKING:
     from streamer.client.upload_segments import SegmentResult
 
 _Count = Annotated[int, Field(ge=0)]
+# What an upload writes to its file of failed ids: UUIDs and ULIDs. A kill may cut the last one.
+_IDS = re.compile(
+    rb"(?:(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9A-HJKMNP-TV-Z]{26})\n)++"
+    rb"[0-9A-Za-z-]{0,36}"
+)
 
 
 class UploadStateError(StreamerError):
@@ -85,8 +93,9 @@ class UploadState:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._uploads: list[Upload] = []
+        _refuse_special(path)
         with _told(path):
-            self._lock = path.with_name(f".{path.name}.lock").open("wb")
+            self._lock = path.with_name(f".{path.name}.lock").open("ab")
         try:
             self._open()
         except BaseException:
@@ -144,6 +153,7 @@ class UploadState:
         with _told(failed_ids):
             if _has_content(failed_ids):
                 moved = failed_ids.with_name(f"{failed_ids.name}.old")
+                self._refuse_foreign(moved, superseded, is_older=True)
                 failed_ids.replace(moved)
         self._uploads = [other for other in self._uploads if other not in superseded]
         self._save(upload)
@@ -152,8 +162,13 @@ class UploadState:
     def resume(self, upload: Upload, failed_ids: Path | None = None) -> tuple[Upload, bool]:
         """Go on with `upload`; return it, and whether all of its failed ids are still there.
 
-        Another file of failed ids is taken if there are none yet.
+        Another file of failed ids is taken if there are none yet. One that lies elsewhere than
+        the state must be the caller's choice: the state may have been.
         """
+        path = self.failed_ids(upload)
+        if failed_ids is None and path.name != upload.failed_ids:
+            message = f"{self.path} has the failed ids in {path}: --failed-ids must say so, too"
+            raise UploadStateError(message)
         name = upload.failed_ids if failed_ids is None else self._relative(failed_ids)
         if name != upload.failed_ids and upload.failed_ids_bytes:
             message = f"the failed ids of this upload so far are in {self.failed_ids(upload)}"
@@ -197,16 +212,26 @@ class UploadState:
             if not ids and not path.exists():
                 return 0
             with path.open("r+b" if path.exists() else "wb") as file:
+                size = file.seek(0, os.SEEK_END)
+                if ids and size > upload.failed_ids_bytes:
+                    message = f"{path}: somebody else writes to it, too; move it away"
+                    raise UploadStateError(message)
                 # Where somebody shortened the file, nothing is put in its place.
-                file.truncate(min(upload.failed_ids_bytes, file.seek(0, os.SEEK_END)))
+                file.truncate(min(upload.failed_ids_bytes, size))
                 file.seek(0, os.SEEK_END)
                 file.write("".join(f"{id_}\n" for id_ in ids).encode())
                 file.flush()
                 os.fsync(file.fileno())
                 return file.tell()
 
-    def _refuse_foreign(self, failed_ids: Path, own: Sequence[Upload]) -> None:
-        """Raise UploadStateError if what is in `failed_ids` is not of the uploads `own`."""
+    def _refuse_foreign(
+        self, failed_ids: Path, own: Sequence[Upload], *, is_older: bool = False
+    ) -> None:
+        """Raise UploadStateError if what is in `failed_ids` is not of the uploads `own`.
+
+        `is_older`: it may be of an upload that is forgotten, too.
+        """
+        _refuse_special(failed_ids)
         if failed_ids.absolute() == self.path.absolute():
             message = f"{failed_ids} can't be both the state and the failed ids"
             raise UploadStateError(message)
@@ -214,7 +239,8 @@ class UploadState:
         owners = [upload for upload in self._uploads if upload.failed_ids == name]
         foreign = [u.target for u in owners if u.failed_ids_bytes and u not in own]
         with _told(failed_ids):
-            is_unknown = not owners and _has_content(failed_ids)
+            is_known = (owners or is_older) and _is_of_ids(failed_ids)
+            is_unknown = _has_content(failed_ids) and not is_known
         if foreign or is_unknown:
             whose = f"of an upload to {foreign[0]}" if foreign else "not of an upload"
             message = (
@@ -243,6 +269,23 @@ def _key(upload: Upload) -> tuple[str, str]:
 
 def _has_content(path: Path) -> bool:
     return path.exists() and path.stat().st_size > 0
+
+
+def _is_of_ids(path: Path) -> bool:
+    """Return whether a file has ids and nothing else; a file without content has none."""
+    if not _has_content(path):
+        return False
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return _IDS.fullmatch(content) is not None
+
+
+def _refuse_special(path: Path) -> None:
+    """Raise UploadStateError if `path` is a folder, a device or a pipe."""
+    with _told(path):
+        is_special = path.exists() and not path.is_file()
+    if is_special:
+        message = f"{path} is no regular file: name another one"
+        raise UploadStateError(message)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ from streamer.sinks.target import TableName
 from streamer.sinks.vector_index import IndexKind, build_index, check_index, check_memory
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import grpc
     import psycopg
 
@@ -56,7 +59,7 @@ def pull_into_table(
                     on_retry=lambda why: click.echo(f"{source}: {why}", err=True),
                 ),
             )
-            with row_bar("pull") as bar:
+            with _interruption_explained(), row_bar("pull") as bar:
 
                 def announce(plan: Plan) -> None:
                     rows, left = plan.dataset_rows, plan.rows_left
@@ -81,6 +84,15 @@ def pull_into_table(
             click.echo(_summary(name, pulled, rate))
             if name.oid(connection) is not None:  # there may have been nothing to make it of
                 _index(connection, name, index, settings.index_memory)
+
+
+@contextlib.contextmanager
+def _interruption_explained() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("not finished: `pull` without --restart goes on from its checkpoint", err=True)
+        raise
 
 
 def _index(

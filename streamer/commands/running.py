@@ -51,8 +51,9 @@ def run_engine(
     limits: Limits,
     after_grace: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; a second signal ends it at once.
+    """Serve until SIGTERM, SIGINT or SIGHUP, then drain; another signal ends it at once.
 
+    SIGHUP is what a terminal sends when it is closed, often twice: the second one is ignored.
     Prints `listening on HOST:PORT` once calls are accepted. `after_grace` is called if
     methods are still at work when their calls have been ended. AddressError, TlsError.
     """
@@ -63,10 +64,13 @@ def run_engine(
         _log.info("%s: draining", signal.Signals(number).name)
         for again in (signal.SIGTERM, signal.SIGINT):
             signal.signal(again, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         stopping.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as by nohup
+        signal.signal(signal.SIGHUP, stop)
     click.echo(f"listening on {server.address}")
     stopping.wait()
     timer = threading.Timer(settings.shutdown_grace_seconds + _ENDING_SECONDS, after_grace)

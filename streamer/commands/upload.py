@@ -11,9 +11,9 @@ import click
 from streamer.checkpoint import parse_checkpoint
 from streamer.client.upload import Uploader, UploadPolicy
 from streamer.client.upload_segments import id_text
-from streamer.client.upload_state import UploadState
+from streamer.client.upload_state import UploadState, UploadStateError
 from streamer.commands.row_bar import row_bar
-from streamer.errors import StreamerError
+from streamer.errors import InvalidRequestError, StreamerError, quoted
 from streamer.retry import Backoff
 from streamer.store import EmbeddingStore
 
@@ -62,6 +62,8 @@ def upload(settings: Settings, options: UploadOptions) -> None:
             known = state.find(target, store.info.fingerprint)
             if known is None:
                 _note_others(state, target, store.info.fingerprint)
+            else:
+                _check_last_id(state, known, store)
         last_id = known.last_id if known else after
         if not store.rows_after(_checkpoint(last_id, store)).rows:
             click.echo(_nothing_left(data, target, last_id, known))
@@ -177,6 +179,25 @@ def _policy(settings: Settings) -> UploadPolicy:
 
 def _checkpoint(id_: str, store: EmbeddingStore) -> bytes | None:
     return parse_checkpoint(id_, store.info.id_kind) if id_ else None
+
+
+def _check_last_id(state: UploadState, upload: Upload, store: EmbeddingStore) -> None:
+    """Raise UploadStateError if an upload of this very dataset ended with no row of it."""
+    try:
+        checkpoint = _checkpoint(upload.last_id, store)
+        # Where no row was sent yet it may be any --after.
+        is_sound = not upload.rows or bool(
+            checkpoint and store.rows_after(checkpoint).checkpoint_found
+        )
+    except InvalidRequestError:
+        is_sound = False
+    if not is_sound:
+        message = (
+            f"somebody changed {state.path}: its upload to {upload.target} ended with"
+            f" {quoted(upload.last_id)}, which is no row of this dataset. --restart sends all"
+            " rows again"
+        )
+        raise UploadStateError(message)
 
 
 def _show(bar: RowBar, done: int, sent: int) -> None:

@@ -45,16 +45,18 @@ class Checkpoints:
     def __init__(self, connection: psycopg.Connection, schema: str) -> None:
         self._connection = connection
         self._name = TableName(schema, TABLE)
-        create_if_missing(connection, self._name, _COLUMNS)
 
     def load(self, target: int | None) -> Checkpoint | None:
+        if self._name.oid(self._connection) is None:
+            return None
         row = self._execute(
             "SELECT target, fingerprint, last_id, rows FROM {table} WHERE target = %s", target
         ).fetchone()
         return Checkpoint(*row) if row else None
 
     def start(self, target: int, fingerprint: str) -> Checkpoint:
-        """Set a table's checkpoint to the beginning of a dataset."""
+        """Set a table's checkpoint to the beginning of a dataset; the first makes their table."""
+        create_if_missing(self._connection, self._name, _COLUMNS)
         self._execute(
             "INSERT INTO {table} (target, target_name, fingerprint, last_id, rows)"
             " VALUES (%s, %s::oid::regclass::text, %s, '', 0)"

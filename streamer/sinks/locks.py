@@ -51,5 +51,5 @@ def _wait(connection: psycopg.Connection, key: str, seconds: float) -> None:
             )
             connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (key,))
     except errors.LockNotAvailable:
-        message = f"another program has been loading this table for {seconds:.0f} s; try later"
+        message = f"another program has been loading this table for {seconds:g} s; try later"
         raise TargetError(message) from None

@@ -136,7 +136,14 @@ def check_table(connection: psycopg.Connection, name: TableName, dimension: int 
         if kind.split(".")[-1] not in types:
             message = f"table {name}: column {column} is of type {kind}, not {types[0]}"
             raise TargetError(message)
-        if column == "vector" and dimension and modifier not in (-1, dimension):
+        if column == "vector" and modifier == -1:
+            message = (
+                f"table {name}: vectors of column vector may be of any dimension: ALTER TABLE"
+                f" {sql.Identifier(*name).as_string(connection)} ALTER COLUMN vector TYPE"
+                f" {kind}({dimension or 'DIMENSION'})"
+            )
+            raise TargetError(message)
+        if column == "vector" and dimension and modifier != dimension:
             message = (
                 f"table {name} holds vectors of {modifier} floats, the dataset's have {dimension}"
             )

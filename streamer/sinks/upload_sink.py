@@ -6,12 +6,9 @@ import contextlib
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-import psycopg
-from psycopg import errors
-
 from streamer.dataset_file import id_matrix
 from streamer.sinks.copy_binary import copy_rows
-from streamer.sinks.database import clear_errors, connect
+from streamer.sinks.database import ROW_REFUSED, clear_errors, connect
 from streamer.sinks.dead_letters import DeadLetters
 from streamer.sinks.table import CopyRows, EmbeddingTable, OnConflict
 from streamer.sinks.target import TableName, check_table, dimension_of
@@ -19,19 +16,10 @@ from streamer.sinks.target import TableName, check_table, dimension_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import psycopg
     import pyarrow as pa
 
     from streamer.row_check import CheckedRows, RejectedRow
-
-
-# What is wrong with a row, and not with the database: values, constraints, entries that no
-# index holds, and what triggers raise.
-_ROW_REFUSED = (
-    psycopg.DataError,
-    psycopg.IntegrityError,
-    errors.ProgramLimitExceeded,
-    errors.RaiseException,
-)
 
 
 class UploadSink:
@@ -75,7 +63,7 @@ class UploadSink:
             with self._connection.transaction():
                 copied = CopyRows(batch.num_rows, first, last, [copy_rows(batch)])
                 table.write(copied, OnConflict.UPDATE)
-        except _ROW_REFUSED as error:
+        except ROW_REFUSED as error:
             if batch.num_rows == 1:
                 return [(first_row, f"the database: {error.diag.message_primary}")]
         else:

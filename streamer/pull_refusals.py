@@ -1,0 +1,121 @@
+"""What ends a pull before its end, in words that say which row it is, or what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from typing import TYPE_CHECKING, NoReturn
+
+from streamer.client.failures import DatasetChangedError, ServerFailedError
+from streamer.client.upload_segments import id_text
+from streamer.errors import InvalidRequestError, Status, StreamerError, quoted
+from streamer.sinks import checkpoints
+from streamer.sinks.copy_binary import id_of_row
+from streamer.sinks.database import ROW_REFUSED, DatabaseError, TargetError, translated
+from streamer.sinks.target import COLUMNS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import psycopg
+
+    from convert.id_text import IdKind
+    from streamer.client.client import BatchStream, EmbeddingClient
+    from streamer.client.progress import DatasetHeaders
+    from streamer.sinks.checkpoints import Checkpoint
+    from streamer.sinks.table import CopyRows
+
+# "COPY jobs, line 7, column vector" in whatever language; the column only if it is to blame.
+_COPY_LINE = re.compile(r"COPY .+?, \D*(\d+)(\D*)")
+
+
+class OtherDatasetError(StreamerError):
+    """The table was loaded from another dataset than the server has now."""
+
+    status = Status.FAILED_PRECONDITION
+
+
+def read_after(
+    client: EmbeddingClient, checkpoint: Checkpoint | None, chunk_rows: int
+) -> BatchStream:
+    """Ask for the rows after a checkpoint, None for all; TargetError if its id is none."""
+    if checkpoint is None:
+        return client.batches(chunk_size=chunk_rows)
+    try:
+        return client.batches(
+            checkpoint.last_id,
+            chunk_rows,
+            must_exist=bool(checkpoint.last_id),
+            fingerprint=checkpoint.fingerprint or None,
+        )
+    except InvalidRequestError:
+        _refuse(checkpoint, "which is no id")
+
+
+def check_position(checkpoint: Checkpoint | None, dataset: DatasetHeaders) -> None:
+    """Raise TargetError if the checkpoint's row is another one of the same dataset."""
+    if checkpoint is None or dataset.fingerprint != checkpoint.fingerprint:
+        return
+    if dataset.rows is None or dataset.rows_remaining is None:
+        return
+    if checkpoint.rows != dataset.rows - dataset.rows_remaining:
+        _refuse(checkpoint, f"after which {dataset.rows_remaining:,} of {dataset.rows:,} are left")
+
+
+@contextlib.contextmanager
+def explained(
+    client: EmbeddingClient, last_checkpoint: Callable[[], Checkpoint | None]
+) -> Iterator[None]:
+    """Say what to do where the server doesn't have the dataset, or the row, of the checkpoint."""
+    try:
+        yield
+    except (DatasetChangedError, ServerFailedError) as error:
+        if error.status is not Status.FAILED_PRECONDITION:
+            raise
+        checkpoint = last_checkpoint()
+        if not checkpoint or not checkpoint.rows:
+            raise
+        if isinstance(error, ServerFailedError) and _is_served(client, checkpoint.fingerprint):
+            _refuse(checkpoint, "which is no row of it")
+        message = (
+            f"the table has {checkpoint.rows:,} rows of dataset {checkpoint.fingerprint[:12]},"
+            f" up to {checkpoint.last_id}, and the server has another dataset now. --restart writes"
+            f" all of its rows over those of the same id. ({error})"
+        )
+        raise OtherDatasetError(message) from None
+
+
+@contextlib.contextmanager
+def located(rows: CopyRows, kind: IdKind) -> Iterator[None]:
+    """Name the row, or the rows of which it is one, that the database refuses."""
+    try:
+        yield
+    except ROW_REFUSED as error:
+        message = f"{translated(error)} ({_place(error, rows, kind)})"
+        raise DatabaseError(message) from error
+
+
+def _place(error: psycopg.Error, rows: CopyRows, kind: IdKind) -> str:
+    for line in (error.diag.context or "").splitlines():
+        match = _COPY_LINE.fullmatch(line)
+        if match and 0 < int(match[1]) <= rows.rows:
+            row = f"row {id_text(kind, id_of_row(rows.pieces, int(match[1]) - 1))}"
+            column = match[2].rpartition(" ")[2]
+            return f"{row}, column {column}" if column in COLUMNS else row
+    first, last = (id_text(kind, id_.bytes) for id_ in (rows.first_id, rows.last_id))
+    return f"a row from {first} to {last}"
+
+
+def _is_served(client: EmbeddingClient, fingerprint: str) -> bool:
+    with contextlib.suppress(StreamerError), client.batches(chunk_size=1) as stream:
+        return stream.dataset.fingerprint == fingerprint
+    return False
+
+
+def _refuse(checkpoint: Checkpoint, problem: str) -> NoReturn:
+    message = (
+        f"somebody changed what {checkpoints.TABLE} says of the table: it has"
+        f" {checkpoint.rows:,} rows of dataset {checkpoint.fingerprint[:12]}, up to"
+        f" {quoted(checkpoint.last_id)}, {problem}. --restart begins at the first row"
+    )
+    raise TargetError(message) from None

@@ -1,0 +1,585 @@
+"""Parquet and Arrow files as sources: all their types, forged ones, damaged ones."""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import functools
+import io
+import json
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyarrow import feather
+from ulid import ULID
+
+from convert.errors import InvalidRowsError, UnreadableSourceError
+from convert.id_text import IdKind
+from convert.rejects import rejects_path
+from convert.source import open_source
+from tests import pickles as p
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from convert.report import Report
+
+
+def _parquet(table: pa.Table, **options: Any) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink, **options)
+    return sink.getvalue()
+
+
+def _feather(table: pa.Table, compression: str) -> bytes:
+    sink = io.BytesIO()
+    feather.write_feather(table, sink, compression=compression)
+    return sink.getvalue()
+
+
+def _ipc(table: pa.Table, rows: int = 1 << 20, **options: Any) -> bytes:
+    sink = io.BytesIO()
+    options = {"options": pa.ipc.IpcWriteOptions(**options)} if options else {}
+    with pa.ipc.new_file(sink, table.schema, **options) as file:
+        file.write_table(table, rows)
+    return sink.getvalue()
+
+
+_FORMATS: dict[str, Callable[[pa.Table], bytes]] = {
+    "Parquet": _parquet,
+    "Parquet, zstd": lambda table: _parquet(table, compression="zstd"),
+    "Parquet, uncompressed": lambda table: _parquet(table, compression="none"),
+    "Parquet, without dictionaries": lambda table: _parquet(table, use_dictionary=False),
+    "Parquet, row groups of 3": lambda table: _parquet(table, row_group_size=3),
+    "Parquet, small pages": lambda table: _parquet(table, data_page_size=64),
+    "Parquet, second version": lambda table: _parquet(table, data_page_version="2.0"),
+    "Feather": lambda table: _feather(table, "uncompressed"),
+    "Feather, lz4": lambda table: _feather(table, "lz4"),
+    "Feather, zstd": lambda table: _feather(table, "zstd"),
+    "Arrow, batches of 3": lambda table: _ipc(table, 3),
+    "Arrow, zstd": lambda table: _ipc(table, 5, compression="zstd"),
+    "pandas": lambda table: _of_pandas(table.to_pandas()),
+    "pandas, indexed": lambda table: _of_pandas(
+        table.to_pandas().set_index(pd.Index([n * n for n in range(len(table))], name="Number"))
+    ),
+}
+
+
+def _of_pandas(frame: pd.DataFrame) -> bytes:
+    sink = io.BytesIO()
+    frame.to_parquet(sink)
+    return sink.getvalue()
+
+
+def _converted(source: Path, **options: Any) -> Report:
+    report = p.convert_file(source, **options)
+    assert report is not None
+    return report
+
+
+def _rejected(source: Path) -> list[dict[str, Any]]:
+    lines = rejects_path(p.arrow_path(source)).read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def _written(folder: Path, content: bytes) -> Path:
+    source = folder / "jobs"
+    source.write_bytes(content)
+    return source
+
+
+@pytest.mark.parametrize("name", _FORMATS)
+def test_a_table_of_any_format_converts_to_the_same_rows(name: str, tmp_path: Path) -> None:
+    """Compressed or not, in one piece or many; a file is known by its first bytes."""
+    records = p.make_records(20)
+    source = _written(tmp_path, _FORMATS[name](pa.Table.from_pylist(records)))
+    report = _converted(source)
+
+    assert p.rows_expected(records) == p.rows_of(p.arrow_path(source))
+    assert (["Number"] if "indexed" in name else []) == report.ignored
+    assert ("a Parquet file" if name.startswith(("Parquet", "pandas")) else "an Arrow file") == (
+        open_source(source, tmp_path).kind
+    )
+
+
+@pytest.mark.parametrize("name", ["Parquet", "Feather, lz4", "Arrow, batches of 3"])
+def test_rows_beyond_one_batch_are_read(name: str, tmp_path: Path) -> None:
+    """Row groups and record batches may be larger than what is read at once, or smaller."""
+    records = p.make_records(10_000, 2)
+    source = _written(tmp_path, _FORMATS[name](pa.Table.from_pylist(records)))
+    _converted(source)
+
+    assert p.rows_expected(records) == p.rows_of(p.arrow_path(source))
+
+
+@pytest.mark.parametrize("name", ["Parquet, row groups of 3", "Arrow, batches of 3", "Feather"])
+def test_progress_counts_the_bytes_of_the_file(name: str, tmp_path: Path) -> None:
+    """As rows are read, and in each pass."""
+    content = _FORMATS[name](pa.Table.from_pylist(p.make_records(40)))
+    source = open_source(_written(tmp_path, content), tmp_path)
+    for _ in range(2):
+        told: list[int] = []
+        rows = sum(batch.rows for batch in source.batches(lambda _name: True, told.append))
+
+        assert (40, 40) == (rows, source.rows)
+        assert len(content) == source.size == sum(told)
+        assert all(count >= 0 for count in told)
+
+
+# Types.
+
+
+def _table(**columns: pa.Array) -> pa.Table:
+    table = pa.Table.from_pylist(p.make_records(4))
+    for name, column in columns.items():
+        table = table.set_column(table.schema.get_field_index(name), name, column)
+    return table
+
+
+_TEXTS = ["Acme", "", None, "한빛소프트"]
+_TEXT_COLUMNS = {
+    "string": pa.array(_TEXTS),
+    "large_string": pa.array(_TEXTS, pa.large_string()),
+    "string_view": pa.array(_TEXTS, pa.string_view()),
+    "dictionary": pa.array(_TEXTS).dictionary_encode(),
+    "dictionary of int8": pa.array(_TEXTS).dictionary_encode().cast(
+        pa.dictionary(pa.int8(), pa.string())
+    ),
+    "dictionary of large_string": pa.array(_TEXTS, pa.large_string()).dictionary_encode(),
+    "dictionary with a null in it": pa.DictionaryArray.from_arrays(
+        pa.array([1, 2, 0, 3]), pa.array([None, "Acme", "", "한빛소프트"])
+    ),
+    "a part": pa.array(["x", *_TEXTS, "y"])[1:5],
+    "run-end encoded": pa.RunEndEncodedArray.from_arrays([1, 2, 3, 4], pa.array(_TEXTS)),
+}  # fmt: skip
+_NOT_IN_PARQUET = {"dictionary with a null in it", "run-end encoded"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "write"),
+    [
+        *((kind, _ipc) for kind in _TEXT_COLUMNS),
+        *((kind, _parquet) for kind in _TEXT_COLUMNS if kind not in _NOT_IN_PARQUET),
+    ],
+)
+def test_text_is_text_whatever_holds_it(
+    kind: str, write: Callable[[pa.Table], bytes], tmp_path: Path
+) -> None:
+    """Short and long offsets, views, dictionaries, runs; null is empty."""
+    source = _written(tmp_path, write(_table(company_name=_TEXT_COLUMNS[kind])))
+    report = _converted(source)
+    records = [
+        {**r, "company_name": t or ""} for r, t in zip(p.make_records(4), _TEXTS, strict=True)
+    ]
+
+    assert p.rows_expected(records) == p.rows_of(p.arrow_path(source))
+    assert 1 == report.nulls_replaced["company_name"]
+
+
+_YEARS = [5, None, 0, 30]
+_YEAR_COLUMNS = {
+    **{
+        str(kind): pa.array(_YEARS, kind)
+        for kind in (
+            pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(),
+            pa.uint64(), pa.float32(), pa.float64(),
+        )
+    },
+    "half": pa.array(np.array([5, np.nan, 0, 30], np.float16), from_pandas=True),
+    "text": pa.array(["5y", None, "no_exp", "30"]),
+    "dictionary": pa.array(["5y", None, "no_exp", "30"]).dictionary_encode(),
+    "dictionary of numbers": pa.array(_YEARS).dictionary_encode(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", _YEAR_COLUMNS)
+@pytest.mark.parametrize("write", [_parquet, _ipc])
+def test_years_are_years_whatever_holds_them(
+    kind: str, write: Callable[[pa.Table], bytes], tmp_path: Path
+) -> None:
+    """Every width of number, text, dictionaries; null is 0."""
+    source = _written(tmp_path, write(_table(exp_years=_YEAR_COLUMNS[kind])))
+    report = _converted(source)
+    records = [{**r, "exp_years": y or 0} for r, y in zip(p.make_records(4), _YEARS, strict=True)]
+
+    assert p.rows_expected(records) == p.rows_of(p.arrow_path(source))
+    assert 1 == report.nulls_replaced["exp_years"]
+
+
+_LISTS = [[0.5, 1.5], [2.5, -0.25], [1.0, 0.0], [4.0, 8.0]]
+_VECTOR_KINDS = {
+    **{f"list of {item}": pa.list_(item) for item in (pa.float16(), pa.float32(), pa.float64())},
+    "large_list": pa.large_list(pa.float32()),
+    "fixed_size_list": pa.list_(pa.float32(), 2),
+    "fixed_size_list of double": pa.list_(pa.float64(), 2),
+    "list_view": pa.list_view(pa.float32()),
+    "list of required items": pa.list_(pa.field("item", pa.float32(), nullable=False)),
+}
+
+
+@pytest.mark.parametrize("kind", _VECTOR_KINDS)
+@pytest.mark.parametrize("write", [_parquet, _ipc])
+def test_vectors_are_lists_of_any_kind(
+    kind: str, write: Callable[[pa.Table], bytes], tmp_path: Path
+) -> None:
+    """Of half to double precision, of one size or each with its own."""
+    vectors = pa.array(_LISTS, _VECTOR_KINDS[kind])
+    source = _written(tmp_path, write(_table(job_post_vectors=vectors)))
+    _converted(source)
+    records = [{**r, "job_post_vectors": v} for r, v in zip(p.make_records(4), _LISTS, strict=True)]
+
+    assert p.rows_expected(records) == p.rows_of(p.arrow_path(source))
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.float32()), pa.list_(pa.float32(), 3)], ids=str)
+@pytest.mark.parametrize("write", [_parquet, _ipc])
+def test_a_null_vector_is_an_invalid_row(
+    kind: pa.DataType, write: Callable[[pa.Table], bytes], tmp_path: Path
+) -> None:
+    """Rows around it are converted; a null in a list and NaN are wrong too."""
+    rows = [[1.0, 2.0, 3.0], None, [1.0, None, 3.0], [1.0, float("nan"), 3.0]]
+    source = _written(tmp_path, write(_table(job_post_vectors=pa.array(rows, kind))))
+    _converted(source, skip_invalid=True)
+
+    assert [rows[0]] == [row["vector"] for row in p.rows_of(p.arrow_path(source))]
+    assert [(1, "missing vector"), (2, "a value is missing"), (3, "NaN")] == [
+        (line["row"], line["problems"][0]["reason"]) for line in _rejected(source)
+    ]
+
+
+_UUIDS = [uuid.UUID(int=n << 120 | 5) for n in (7, 3, 9, 1)]
+_ID_COLUMNS = {
+    "uuid": pa.array([value.bytes for value in _UUIDS], pa.uuid()),
+    "fixed_size_binary": pa.array([value.bytes for value in _UUIDS], pa.binary(16)),
+    "binary": pa.array([value.bytes for value in _UUIDS]),
+    "text": pa.array([str(value) for value in _UUIDS]),
+    "dictionary": pa.array([value.urn for value in _UUIDS]).dictionary_encode(),
+}
+
+
+@pytest.mark.parametrize("kind", _ID_COLUMNS)
+@pytest.mark.parametrize("write", [_parquet, _ipc])
+def test_ids_may_be_text_bytes_or_uuids(
+    kind: str, write: Callable[[pa.Table], bytes], tmp_path: Path
+) -> None:
+    """Arrow's own type for UUIDs, their 16 bytes, and any of their texts."""
+    source = _written(tmp_path, write(_table(id=_ID_COLUMNS[kind])))
+    _converted(source)
+
+    assert sorted(map(str, _UUIDS)) == [row["id"] for row in p.rows_of(p.arrow_path(source))]
+
+
+@pytest.mark.parametrize("kind", [IdKind.UUID, IdKind.ULID])
+def test_a_dataset_may_be_a_source_itself(kind: IdKind, tmp_path: Path) -> None:
+    """Its rows are the dataset's again, written in one pass: they ascend."""
+    records = p.make_records(40)
+    if kind is IdKind.ULID:
+        records = [{**r, "id": str(ULID(bytes([n]) * 16))} for n, r in enumerate(records)]
+    source = p.write_pickle(tmp_path / "jobs.pkl", records)
+    _converted(source)
+    with p.small_batches(7, 9):
+        again = _converted(p.arrow_path(source), columns={"vector": "vector"})
+    first, second = (
+        pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        for path in (p.arrow_path(source), p.arrow_path(p.arrow_path(source)))
+    )
+
+    assert 40 == again.info.rows
+    assert first.to_pylist() == second.to_pylist()
+
+
+# Names.
+
+
+@pytest.mark.parametrize("name", ["id", "Position"])
+@pytest.mark.parametrize("write", [_parquet, _ipc])
+def test_two_columns_of_one_name_are_an_error(
+    name: str, write: Callable[[pa.Table], bytes], tmp_path: Path
+) -> None:
+    """Whether they are needed or not: which of them is meant can't be said."""
+    table = _table().append_column("Position", pa.array(["x"] * 4))
+    source = _written(tmp_path, write(table.append_column(name, pa.array(["y"] * 4))))
+
+    with pytest.raises(UnreadableSourceError, match=rf"several columns .*{name}"):
+        p.convert_file(source)
+
+
+def test_what_a_file_calls_its_columns_is_printed_without_control_characters(
+    tmp_path: Path,
+) -> None:
+    """In no error, whatever is wrong."""
+    hostile = "\x1b[2J\r"
+    first = _table().append_column(hostile, pa.array([1] * 4))
+    for table in (
+        first.append_column(hostile, pa.array([1] * 4)),
+        first.drop_columns(["company_name"]),
+        first.set_column(0, "id", pa.array([hostile] * 4)),
+        first.set_column(2, "exp_years", pa.array([hostile] * 4)),
+    ):
+        process = p.run_convert(tmp_path, _written(tmp_path, _ipc(table)))
+
+        assert 0 != process.returncode
+        assert "error: " in process.stderr
+        assert "Traceback" not in process.stderr
+        assert not {"\x1b", "\r"} & set(process.stderr.split("error: ")[1])
+
+
+# Rejected rows.
+
+
+def _many_types() -> dict[str, tuple[pa.Array, Any]]:
+    """Return columns of one value, and what JSON says of each."""
+    moment = dt.datetime(2024, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
+    return {
+        "null": (pa.nulls(1), None),
+        "bool": (pa.array([True]), True),
+        "int8": (pa.array([-5], pa.int8()), -5),
+        "uint64": (pa.array([2**63], pa.uint64()), 2**63),
+        "half": (pa.array([np.float16(0.5)]), 0.5),
+        "nan": (pa.array([float("nan")]), "nan"),
+        "decimal": (pa.array([decimal.Decimal("1.50")]), "1.50"),
+        "date": (pa.array([dt.date(2024, 1, 2)]), "2024-01-02"),
+        "time": (pa.array([dt.time(3, 4, 5)]), "03:04:05"),
+        "timestamp": (pa.array([moment], pa.timestamp("s", "UTC")), "2024-01-02 03:04:05+00:00"),
+        "far timestamp": (pa.array([2**62], pa.timestamp("s")), "timestamp[s]"),
+        "duration": (pa.array([dt.timedelta(hours=1)]), "1:00:00"),
+        "far duration": (pa.array([2**62], pa.duration("s")), "duration[s]"),
+        "binary": (pa.array([b"\xff"]), "/w=="),
+        "large binary": (pa.array([b"\xff"], pa.large_binary()), "/w=="),
+        "string view": (pa.array(["x"], pa.string_view()), "x"),
+        "list": (pa.array([[1, None]]), [1, None]),
+        "fixed size list": (pa.array([[1, 2]], pa.list_(pa.int8(), 2)), [1, 2]),
+        "struct": (pa.array([{"a": [dt.date(2024, 1, 2)]}]), {"a": ["2024-01-02"]}),
+        "map": (pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int8())), [["a", 1]]),
+        "dictionary": (pa.array(["x"]).dictionary_encode(), "x"),
+        "dictionary of numbers": (pa.array([7]).dictionary_encode(), 7),
+        "null in a dictionary": (pa.array([None], pa.string()).dictionary_encode(), None),
+        "uuid": (pa.array([uuid.UUID(int=1).bytes], pa.uuid()), str(uuid.UUID(int=1))),
+        "run-end encoded": (pa.RunEndEncodedArray.from_arrays([1], pa.array(["x"])), "x"),
+        "json": (pa.ExtensionArray.from_storage(pa.json_(), pa.array(["{}"])), "{}"),
+    }
+
+
+@pytest.mark.parametrize("write", [_parquet, _ipc])
+def test_a_rejected_row_is_whole_whatever_its_types_are(
+    write: Callable[[pa.Table], bytes], tmp_path: Path
+) -> None:
+    """There is a form in JSON for each of Arrow's values."""
+    table = _table(exp_years=pa.array(["x", "1", "2", "3"]))
+    expected = {}
+    for name, (array, said) in _many_types().items():
+        column = pa.concat_arrays([array] * 4) if len(array) == 1 else array
+        wide = table.append_column(name, column)
+        try:
+            write(wide)
+        except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
+            continue
+        table, expected[name] = wide, said
+    source = _written(tmp_path, write(table))
+    report = _converted(source, skip_invalid=True)
+    [line] = _rejected(source)
+
+    assert len(expected) > 15
+    assert 1 == report.rejected
+    assert p.make_records(4)[0]["job_post_vectors"] == line["values"]["job_post_vectors"]
+    assert expected == {name: line["values"][name] for name in expected}
+
+
+@pytest.mark.parametrize("field", ["id", "company_name", "exp_years", "job_post_vectors"])
+def test_a_column_of_any_type_is_converted_or_invalid(field: str, tmp_path: Path) -> None:
+    """Times beyond all years, dictionaries of them, structs, decimals ...: never a traceback."""
+    columns = {name: pa.concat_arrays([array] * 4) for name, (array, _) in _many_types().items()}
+    columns |= {
+        "dictionary of far times": columns["far timestamp"].dictionary_encode(),
+        "dictionary of far durations": columns["far duration"].dictionary_encode(),
+        "dictionary of lists": pa.DictionaryArray.from_arrays([0] * 4, pa.array([[1.5, 2.5]])),
+        "dictionary of bytes": columns["binary"].dictionary_encode(),
+        "list of far times": pa.array([[2**62] * 3] * 4, pa.list_(pa.timestamp("s"))),
+        "list of text": pa.array([["1", "2", "3"]] * 4),
+        "list of lists": pa.array([[[1.5], [2.5]]] * 4),
+        "list of nulls": pa.array([[None] * 3] * 4),
+        "union": pa.UnionArray.from_sparse(
+            pa.array([0, 1, 0, 1], pa.int8()), [pa.array([1] * 4), pa.array(["x"] * 4)]
+        ),
+        "month interval": pa.array([pa.MonthDayNano([1, 2, 3])] * 4),
+    }
+    contents = {name: _ipc(_table(**{field: column})) for name, column in columns.items()}
+    numbered = {f"{number:02}": content for number, content in enumerate(contents.values())}
+    said = dict(zip(contents, p.outcomes_of(tmp_path / "sources", numbered).values(), strict=True))
+
+    assert {} == {
+        name: text
+        for name, text in said.items()
+        if not text.startswith(("converted", "ConvertError InvalidRows", "ConvertError Duplicate"))
+    }
+
+
+# What can't be read.
+
+
+def test_a_file_without_rows_is_an_error(tmp_path: Path) -> None:
+    """Whether it has a row group of none or no row group."""
+    empty = _table()[:0]
+    for content in (_parquet(empty), _ipc(empty), _ipc(empty, 5)):
+        with pytest.raises(UnreadableSourceError, match="has no rows"):
+            p.convert_file(_written(tmp_path, content))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"ARROW1", b"ARROW1\0\0", b"PAR1", b"PAR1PAR1", b"ARROW1" * 20, b"PAR1" * 20, b"FEA1" * 20],
+)
+def test_a_file_that_only_begins_like_one_is_an_error(content: bytes, tmp_path: Path) -> None:
+    """The error is one line, and names the file."""
+    with pytest.raises(UnreadableSourceError, match="jobs") as error:
+        p.convert_file(_written(tmp_path, content))
+    assert 1 == len(str(error.value).splitlines())
+
+
+def test_an_arrow_stream_is_no_source(tmp_path: Path) -> None:
+    """The stream format has no magic bytes: it is taken for a pickle, and is none."""
+    table, sink = _table(), io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+
+    with pytest.raises(UnreadableSourceError, match="jobs"):
+        p.convert_file(_written(tmp_path, sink.getvalue()))
+
+
+def test_invalid_rows_of_a_table_are_reported_like_those_of_a_pickle(tmp_path: Path) -> None:
+    """The same text, whatever the source is."""
+    records = p.make_records(10)
+    for record in records[3:]:
+        record["exp_years"] = f"junior {record['exp_years']}"
+    for record in records[:3]:
+        record["exp_years"] = str(record["exp_years"])
+    said = []
+    pickled = p.write_pickle(tmp_path / "jobs.pkl", records)
+    for source in (pickled, _written(tmp_path, _parquet(pa.Table.from_pylist(records)))):
+        with pytest.raises(InvalidRowsError) as error:
+            p.convert_file(source)
+        said.append(str(error.value))
+
+    assert said[0] == said[1]
+
+
+# Forged and damaged files, in processes of their own.
+
+_SOUND: dict[str, Callable[[], bytes]] = {
+    "Parquet": lambda: _parquet(_table(), compression="none"),
+    "Parquet, compressed": lambda: _parquet(_table(company_name=_TEXT_COLUMNS["dictionary"])),
+    "Arrow": lambda: _ipc(_table(company_name=_TEXT_COLUMNS["dictionary"]), 2),
+    "Arrow, compressed": lambda: _ipc(_table(), compression="zstd"),
+    "Arrow, views": lambda: _ipc(
+        _table(
+            company_name=_TEXT_COLUMNS["string_view"],
+            job_post_vectors=pa.array(_LISTS, pa.list_view(pa.float32())),
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", _SOUND)
+def test_every_truncation_is_an_error(kind: str, tmp_path: Path) -> None:
+    """However many bytes are there, it is noticed that some are missing."""
+    source = _written(tmp_path, _SOUND[kind]())
+    size = source.stat().st_size
+
+    assert [] == p.run_function(tmp_path, f"whole_truncations({str(source)!r}, {size // 400 + 1})")
+
+
+@pytest.mark.parametrize("kind", _SOUND)
+def test_a_flipped_bit_is_an_error_or_another_value(kind: str, tmp_path: Path) -> None:
+    """No bit crashes the process, raises anything unforeseen or takes all memory."""
+    source = _written(tmp_path, _SOUND[kind]())
+    step = 8 * source.stat().st_size // 700 | 1
+    call = f"unexpected_outcomes({str(source)!r}, {step}, only_read=False)"
+
+    assert [] == p.run_function(tmp_path, call)
+
+
+def _patched(column: str, values: pa.Array, was: Any, becomes: Any) -> bytes:
+    """Return an Arrow file of which one buffer, found by its content, holds something else."""
+    sound = _ipc(_table(**{column: values}))
+    old, new = np.array(was).tobytes(), np.array(becomes).tobytes()
+    assert 1 == sound.count(old), sound.count(old)
+    assert len(old) == len(new)
+    return sound.replace(old, new)
+
+
+def _int32(*values: int) -> Any:
+    return np.array(values, np.int32)
+
+
+_WORDS = pa.array(["abcd", "efg", "hi", "j"])
+_OFFSETS = _int32(0, 4, 7, 9, 10)
+_CHOSEN = pa.DictionaryArray.from_arrays(pa.array([2, 3, 1, 0], pa.int32()), _WORDS)
+_PLACES = _int32(2, 3, 1, 0)
+_RAGGED = pa.array([[7.5] * 4, [7.25] * 3, [7.125] * 2, [7.0625]], pa.list_(pa.float32()))
+_MAX = 2**31 - 1
+
+
+def _text_bytes(text: bytes) -> Any:
+    return np.frombuffer(text, np.uint8)
+
+
+_FORGED: dict[str, Callable[[], bytes]] = {
+    "text offsets beyond the text": lambda: _patched(
+        "company_name", _WORDS, _OFFSETS, _int32(0, 4, 7, 9, _MAX)
+    ),
+    "text offsets descending": lambda: _patched(
+        "company_name", _WORDS, _OFFSETS, _int32(0, 9, 7, 9, 10)
+    ),
+    "text offsets negative": lambda: _patched(
+        "company_name", _WORDS, _OFFSETS, _int32(-100_000, 4, 7, 9, 10)
+    ),
+    "text not UTF-8": lambda: _patched(
+        "company_name", _WORDS, _text_bytes(b"abcdefghij"), _text_bytes(b"abcd\xffefghi")
+    ),
+    "id text not UTF-8": lambda: _patched(
+        "id", _WORDS, _text_bytes(b"abcdefghij"), _text_bytes(b"abcd\xffefghi")
+    ),
+    **{
+        f"dictionary index {name}": functools.partial(
+            _patched, "company_name", _CHOSEN, _PLACES, _int32(2, 3, 1, value)
+        )
+        for name, value in (("beyond", 1 << 30), ("far beyond", _MAX), ("before", -1))
+    },
+    "dictionary offsets beyond the text": lambda: _patched(
+        "company_name", _CHOSEN, _OFFSETS, _int32(0, 4, 7, 9, 1 << 30)
+    ),
+    "dictionary text not UTF-8": lambda: _patched(
+        "company_name", _CHOSEN, _text_bytes(b"abcdefghij"), _text_bytes(b"abcd\xffefghi")
+    ),
+    **{
+        f"list offsets {name}": functools.partial(
+            _patched, "job_post_vectors", _RAGGED, _OFFSETS, _int32(*offsets)
+        )
+        for name, offsets in (
+            ("beyond", (0, 4, 7, 9, 1 << 28)), ("descending", (0, 9, 7, 9, 10)),
+            ("negative", (-9, 4, 7, 9, 10)),
+        )
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def forged_outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Convert forged files, each in a process of its own."""
+    contents = {f"{number:02}": forge() for number, forge in enumerate(_FORGED.values())}
+    said = p.outcomes_of(tmp_path_factory.mktemp("forged") / "sources", contents)
+    return dict(zip(_FORGED, said.values(), strict=True))
+
+
+@pytest.mark.parametrize("case", _FORGED)
+def test_a_forged_file_is_an_error(case: str, forged_outcomes: dict[str, str]) -> None:
+    """Offsets and indices that lead elsewhere are noticed before anything is read there."""
+    assert forged_outcomes[case].startswith("ConvertError UnreadableSourceError"), forged_outcomes[
+        case
+    ]

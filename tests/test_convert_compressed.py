@@ -1,0 +1,297 @@
+"""Compressed sources, what they are unpacked into, and disks that are too small for it."""
+
+from __future__ import annotations
+
+import bz2
+import gc
+import gzip
+import lzma
+import pickle
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from unittest import mock
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from convert.errors import OutputError, UnreadableSourceError
+from convert.pickle_file import PickleFile
+from convert.source import open_source
+from tests import pickles as p
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": lambda content: gzip.compress(content, 6, mtime=0),
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": lambda content: pa.compress(content, "zstd", asbytes=True),
+}
+every_compression = pytest.mark.parametrize("suffix", _COMPRESSIONS)
+
+
+def _compressed(folder: Path, content: object, suffix: str) -> Path:
+    source = folder / f"jobs.pkl{suffix}"
+    source.write_bytes(_COMPRESSIONS[suffix](pickle.dumps(content, 4)))
+    return source
+
+
+def _deleted_but_open(folder: Path) -> list[str]:
+    """Return files in `folder` that have no name any more, and are held by this process."""
+    gc.collect()
+    held = []
+    for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines():
+        held += [line] if str(folder) in line and "(deleted)" in line else []
+    for path in Path("/proc/self/fd").iterdir():
+        try:
+            target = str(path.readlink())
+        except OSError:  # the one that lists them
+            continue
+        held += [target] if str(folder) in target and "(deleted)" in target else []
+    return held
+
+
+# Unpacking.
+
+
+@every_compression
+def test_what_was_unpacked_is_gone_afterwards(suffix: str, tmp_path: Path) -> None:
+    """It has no name while it is used, and takes no room once the conversion is over."""
+    source = _compressed(tmp_path, p.make_records(500), suffix)
+    p.convert_file(source)
+
+    assert {source, p.arrow_path(source)} == set(tmp_path.iterdir())
+    assert [] == _deleted_but_open(tmp_path)
+    assert p.rows_expected(p.make_records(500)) == p.rows_of(p.arrow_path(source))
+
+
+@every_compression
+def test_what_was_unpacked_is_gone_after_an_error_too(suffix: str, tmp_path: Path) -> None:
+    """Whether the file isn't whole, or what is in it."""
+    whole = _COMPRESSIONS[suffix](pickle.dumps(p.make_records(500), 4))
+    for content in (whole[: len(whole) // 2], _COMPRESSIONS[suffix](b"no pickle")):
+        source = tmp_path / f"jobs.pkl{suffix}"
+        source.write_bytes(content)
+        with pytest.raises(UnreadableSourceError, match=r"jobs\.pkl"):
+            p.convert_file(source)
+
+        assert [source] == list(tmp_path.iterdir())
+        assert [] == _deleted_but_open(tmp_path)
+
+
+def test_a_file_is_unpacked_beside_the_output(tmp_path: Path) -> None:
+    """Where the dataset will need room as well, and not where the source lies."""
+    source = _compressed(tmp_path, p.make_records(), ".gz")
+    out = tmp_path / "out" / "jobs.arrow"
+    seen = []
+    unpack = PickleFile._unpack
+
+    def look(self: PickleFile, *arguments: Any) -> Any:
+        seen.append(self._scratch)
+        return unpack(self, *arguments)
+
+    with mock.patch.object(PickleFile, "_unpack", look):
+        p.convert_file(source, out)
+
+    assert [out.parent] == seen
+    assert p.rows_expected(p.make_records()) == p.rows_of(out)
+
+
+@every_compression
+def test_a_second_pass_reads_what_was_unpacked(suffix: str, tmp_path: Path) -> None:
+    """Unpacking is done once, however often the rows are read."""
+    records = [*p.make_records(5, 2, seed=1), *p.make_records(30, 3)]
+    source = _compressed(tmp_path, records, suffix)
+    plain = p.write_pickle(tmp_path / "plain.pkl", records)
+    unpack = PickleFile._unpack
+    with (
+        p.small_batches(5, 4),
+        mock.patch.object(PickleFile, "_unpack", autospec=True, side_effect=unpack) as unpacked,
+    ):
+        for path in (source, plain):
+            report = p.convert_file(path, skip_invalid=True)
+            assert report is not None
+            assert 5 == report.rejected
+
+    assert 1 == unpacked.call_count
+    assert p.rows_of(p.arrow_path(plain)) == p.rows_of(p.arrow_path(source))
+
+
+def test_a_pickle_of_nothing_is_empty_compressed_or_not(tmp_path: Path) -> None:
+    """No byte, and a compressed file of no byte."""
+    for suffix, compress in (("", bytes), *_COMPRESSIONS.items()):
+        source = tmp_path / f"jobs.pkl{suffix}"
+        source.write_bytes(compress(b""))
+
+        with pytest.raises(UnreadableSourceError, match="is empty"):
+            p.convert_file(source)
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".xz", ".zst"])
+def test_a_file_made_to_fill_disks_is_an_error(suffix: str, tmp_path: Path) -> None:
+    """What unpacks to more than 200 times its size ends before the disk does."""
+    record = {**p.make_records(1)[0], "Long Description": "x" * (90 << 20)}
+    source = _compressed(tmp_path, [record], suffix)
+
+    with pytest.raises(UnreadableSourceError, match="unpacks to more than 200 times its size"):
+        p.convert_file(source)
+    assert [source] == list(tmp_path.iterdir())
+    assert [] == _deleted_but_open(tmp_path)
+
+
+def test_what_shrinks_well_and_is_small_is_unpacked(tmp_path: Path) -> None:
+    """Repeated text shrinks to a thousandth too: what is small anyway fills no disk."""
+    record = {**p.make_records(1)[0], "Long Description": "x" * (30 << 20)}
+    source = _compressed(tmp_path, [record], ".gz")
+    p.convert_file(source)
+
+    assert source.stat().st_size * 200 < 30 << 20
+    assert [p.make_records(1)[0]["id"]] == [row["id"] for row in p.rows_of(p.arrow_path(source))]
+
+
+# No room.
+
+_LIMITED = """
+import resource, sys
+from convert.__main__ import main
+limit = int(sys.argv.pop(1))
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+main(prog_name="python -m convert")
+"""
+
+
+@every_compression
+@pytest.mark.parametrize("limit", [0, 100_000])
+def test_no_room_to_unpack_is_an_error(suffix: str, limit: int, tmp_path: Path) -> None:
+    """One line names the file, where it was unpacked, and why that failed."""
+    source = _compressed(tmp_path, p.make_records(2000, 64), suffix)
+    process = p.run_python(tmp_path, "-c", _LIMITED, str(limit), str(source), "-o", "out.arrow")
+    last = process.stderr.splitlines()[-1]
+
+    assert 1 == process.returncode
+    assert f"{source} can't be unpacked" in last
+    assert "File too large" in last
+    assert "Traceback" not in process.stderr
+    assert [source] == list(tmp_path.iterdir())
+
+
+class _Usage(NamedTuple):
+    total: int
+    used: int
+    free: int
+
+
+@pytest.fixture
+def free_bytes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let disks seem to have as many bytes free as the list's one number."""
+    free = [0]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: _Usage(1 << 40, 0, free[0]))
+    return free
+
+
+def _parquet(records: list[dict[str, Any]], path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist(records), path)
+
+
+def _parts(records: list[dict[str, Any]], path: Path) -> None:
+    path.mkdir()
+    for number, begin in enumerate(range(0, len(records), 250)):
+        p.write_pickle(path / f"{number}.pkl", records[begin : begin + 250])
+
+
+_SOURCES: dict[str, Callable[[list[dict[str, Any]], Path], object]] = {
+    "records": lambda records, path: p.write_pickle(path, records),
+    "frame": lambda records, path: p.write_pickle(path, pd.DataFrame(records)),
+    "Parquet": _parquet,
+    "parts": _parts,
+    "compressed": lambda records, path: path.write_bytes(gzip.compress(pickle.dumps(records, 4))),
+}
+
+
+def _records(rows: int, dimension: int, seed: int) -> list[dict[str, Any]]:
+    """Return records of long vectors, all alike: random ones take long to make."""
+    records = p.make_records(rows, 0, seed)
+    return [{**record, "job_post_vectors": [0.5] * dimension} for record in records]
+
+
+def _source(folder: Path, kind: str, records: list[dict[str, Any]]) -> Path:
+    path = folder / ("jobs.pkl.gz" if kind == "compressed" else "jobs")
+    _SOURCES[kind](records, path)
+    return path
+
+
+# How many rows a compressed file has is known too late.
+@pytest.mark.parametrize("kind", [kind for kind in _SOURCES if kind != "compressed"])
+def test_a_disk_without_room_is_seen_at_the_first_rows(
+    kind: str, tmp_path: Path, free_bytes: list[int]
+) -> None:
+    """The error says where, what is free and about what is needed; nothing is left behind."""
+    source = _source(tmp_path, kind, _records(10_000, 256, 0))
+    free_bytes[0] = 1_000_000
+    out = tmp_path / "out" / "jobs.arrow"
+    with pytest.raises(OutputError) as error:
+        p.convert_file(source, out)
+    said = re.search(
+        r"(\S+) has 1 MB free; about ([\d.,]+) MB are needed for ([\d,]+) rows of 256 floats; "
+        "nothing was written",
+        str(error.value),
+    )
+    assert [] == list(out.parent.iterdir())
+    free_bytes[0] = 1 << 40
+    p.convert_file(source, out)
+
+    assert said is not None
+    assert str(out.parent) == said[1]
+    assert 10_000 == pytest.approx(int(said[3].replace(",", "")), rel=0.25)
+    needed = float(said[2].replace(",", "")) * 1e6
+    assert out.stat().st_size == pytest.approx(needed, rel=0.3)
+
+
+@pytest.mark.parametrize("kind", _SOURCES)
+def test_a_disk_with_room_for_the_dataset_is_large_enough(
+    kind: str, tmp_path: Path, free_bytes: list[int]
+) -> None:
+    """Half as much again is asked for at most, in a second pass over the source too."""
+    records = [*_records(500, 255, 1), *_records(600, 256, 0)]
+    source = _source(tmp_path, kind, records)
+    out = tmp_path / "out.arrow"
+    free_bytes[0] = 1 << 40
+    with p.small_batches(100, 1000):
+        p.convert_file(source, out, skip_invalid=True)
+        free_bytes[0] = int(1.5 * out.stat().st_size * 1100 / 600)
+        report = p.convert_file(source, out, skip_invalid=True, force=True)
+
+    assert report is not None
+    assert (600, 256) == (report.info.rows, report.info.dimension)
+
+
+def test_room_is_looked_for_where_the_output_will_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder asked about is the output's own."""
+    asked: list[Path] = []
+
+    def usage(path: Path) -> _Usage:
+        asked.append(path)
+        return _Usage(1 << 40, 0, 1 << 40)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    source = p.write_pickle(tmp_path / "jobs.pkl", p.make_records())
+    p.convert_file(source, tmp_path / "a" / "b" / "out.arrow")
+
+    assert {tmp_path / "a" / "b"} == set(asked)
+
+
+def test_sizes_are_said_for_each_pass(tmp_path: Path) -> None:
+    """A compressed file is unpacked and read in the first, only read in those after."""
+    source = open_source(_compressed(tmp_path, p.make_records(500), ".gz"), tmp_path)
+    file_bytes = source.paths[0].stat().st_size
+    sizes = [source.size]
+    list(source.batches(lambda _name: True, p.ignore))
+
+    assert [2 * file_bytes, file_bytes] == [*sizes, source.size]

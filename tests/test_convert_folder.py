@@ -1,0 +1,406 @@
+"""A folder of part files as one source."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import itertools
+import os
+import pickle
+import random
+import re
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyarrow import feather
+
+from convert.errors import (
+    ConvertError,
+    DuplicateIdsError,
+    InvalidRowsError,
+    OutputError,
+    RefusedPickleError,
+    UnreadableSourceError,
+)
+from convert.ids import IdMode
+from convert.options import Options
+from convert.pipeline import convert
+from convert.source import Folder, open_source
+from tests import forged as f
+from tests import pickles as p
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from convert.report import Report
+
+_MS = 1_765_467_000_123
+
+
+def _write_part(path: Path, records: list[dict[str, Any]]) -> None:
+    """Write a part file of the kind that its name says."""
+    match path.suffix:
+        case ".gz":
+            path.write_bytes(gzip.compress(pickle.dumps(records, 4), mtime=0))
+        case ".parquet":
+            pq.write_table(pa.Table.from_pylist(records), path)
+        case ".feather":
+            feather.write_feather(pa.Table.from_pylist(records), path, compression="lz4")
+        case ".arrow":
+            table = pa.Table.from_pylist(records)
+            with pa.ipc.new_file(path, table.schema) as file:
+                file.write_table(table)
+        case ".pickle":
+            p.write_pickle(path, pd.DataFrame(records))
+        case _:
+            p.write_pickle(path, records)
+
+
+def _write_parts(folder: Path, records: list[dict[str, Any]], names: list[str]) -> Path:
+    """Write records into parts of uneven sizes, in the order of `names`."""
+    folder.mkdir(exist_ok=True)
+    chance = random.Random(len(records))
+    bounds = sorted(chance.sample(range(1, len(records)), len(names) - 1))
+    ends = zip([0, *bounds], [*bounds, len(records)], names, strict=True)
+    for begin, end, name in ends:
+        _write_part(folder / name, records[begin:end])
+        os.utime(folder / name, ns=(0, _MS * 1_000_000))
+    return folder
+
+
+_NAMES = [
+    "part-1.pkl", "part-2.pkl.gz", "part-3.parquet", "part-4.feather", "part-5.pickle",
+    "part-9.arrow", "part-10.pkl", "part-11.parquet",
+]  # fmt: skip
+
+
+def _converted(folder: Path, **options: Any) -> Report:
+    report = p.convert_file(folder, **options)
+    assert report is not None
+    return report
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Make a folder of 60 rows in eight parts of all kinds."""
+    return _write_parts(tmp_path / "jobs", p.make_records(60), _NAMES)
+
+
+# Rows.
+
+
+def test_parts_are_one_dataset(folder: Path, tmp_path: Path) -> None:
+    """Pickles, compressed or not, DataFrames, Parquet and Arrow side by side: all their rows."""
+    source = p.write_pickle(tmp_path / "jobs.pkl", p.make_records(60))
+    report = _converted(folder)
+    _converted(source)
+
+    assert 60 == report.info.rows
+    assert p.rows_expected(p.make_records(60)) == p.rows_of(p.arrow_path(folder))
+    assert p.rows_of(p.arrow_path(source)) == p.rows_of(p.arrow_path(folder))
+    assert "jobs" == p.info_of(p.arrow_path(folder)).source
+
+
+def test_many_rows_in_uneven_parts_are_all_there(tmp_path: Path) -> None:
+    """Parts larger than what is read at once, parts of one row and empty ones."""
+    records = p.make_records(9000, 2)
+    folder = tmp_path / "jobs"
+    folder.mkdir()
+    bounds = [0, 0, 5000, 5001, 5001, 8999, 9000, 9000]
+    for number, (begin, end) in enumerate(itertools.pairwise(bounds)):
+        p.write_pickle(folder / f"{number}.pkl", records[begin:end])
+    _converted(folder)
+
+    assert p.rows_expected(records) == p.rows_of(p.arrow_path(folder))
+
+
+def test_numbers_in_names_are_compared_as_numbers(folder: Path) -> None:
+    """Rows get their ids in the order of parts: 2 and 9 before 10 and 11."""
+    records = [{k: v for k, v in record.items() if k != "id"} for record in p.make_records(60)]
+    _write_parts(folder, records, _NAMES)
+    report = _converted(folder)
+    rows = p.rows_of(p.arrow_path(folder))
+    ids = [uuid.UUID(row["id"]) for row in rows]
+
+    assert report.ids.startswith("generated (uuid7)")
+    assert [r["company_name"] for r in records] == [row["company_name"] for row in rows]
+    assert [r["job_post_vectors"] for r in records] == [row["vector"] for row in rows]
+    assert sorted(set(ids)) == ids
+    assert {_MS} == {value.int >> 80 for value in ids}
+
+
+def test_the_order_of_parts_is_that_of_their_names_alone(tmp_path: Path) -> None:
+    """Names that hold the same numbers too: whatever order the file system lists them in."""
+    names = ["1.pkl", "01.pkl", "001.pkl", "a1.pkl", "a01.pkl", "b.pkl", "B.pkl", "ä.pkl", "٣.pkl"]
+    orders = []
+    for number in range(6):
+        folder = tmp_path / f"{number}"
+        folder.mkdir()
+        shuffled = random.Random(number).sample(names, len(names))
+        for name in shuffled:
+            (folder / name).touch()
+        orders.append([path.name for path in Folder(folder, tmp_path).paths])
+
+    assert [orders[0]] * 6 == orders
+    assert sorted(names) == sorted(orders[0])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "_SUCCESS", "_metadata.parquet", ".part-1.pkl", ".part-1.pkl.crc", "README.md", "part.csv",
+        "part.pkl.tmp", "part.gz", "part.json.gz", ".jobs.arrow.abc.partial",
+    ],
+)  # fmt: skip
+def test_what_is_no_part_is_ignored(name: str, folder: Path) -> None:
+    """Hidden files, what Spark and others leave beside parts, files of other kinds."""
+    (folder / name).write_bytes(b"no part")
+    (folder / "part-0.pkl").mkdir()
+    (folder / "part-0.parquet").symlink_to("nowhere")
+
+    assert 60 == _converted(folder).info.rows
+
+
+@pytest.mark.parametrize("suffix", [".pkl", ".pickle", ".parquet", ".arrow", ".feather"])
+@pytest.mark.parametrize("compression", ["", ".gz", ".bz2", ".xz", ".zst"])
+def test_these_are_parts(suffix: str, compression: str, tmp_path: Path) -> None:
+    """A part is known by its suffix, before that of its compression."""
+    (tmp_path / f"jobs{suffix}{compression}").touch()
+
+    assert [f"jobs{suffix}{compression}"] == [
+        path.name for path in open_source(tmp_path, tmp_path).paths
+    ]
+
+
+def test_a_part_may_be_a_link(folder: Path, tmp_path: Path) -> None:
+    """Parts may lie elsewhere; so may the folder."""
+    (folder / _NAMES[0]).rename(tmp_path / "elsewhere")
+    (folder / _NAMES[0]).symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "link").symlink_to(folder)
+    _converted(tmp_path / "link")
+
+    assert p.rows_expected(p.make_records(60)) == p.rows_of(p.arrow_path(tmp_path / "link"))
+
+
+# Columns and problems.
+
+
+def test_a_column_that_some_parts_lack_is_null_there(folder: Path) -> None:
+    """In whatever part: first, last or between."""
+    records = p.make_records(60)
+    for number, part in enumerate(records):
+        if number % 3 == 0:
+            del part["company_name"]
+    parts = [[r for r in records if ("company_name" in r) is there] for there in (True, False)]
+    for first, second in ((0, 1), (1, 0)):
+        for path in folder.iterdir():
+            path.unlink()
+        _write_part(folder / "1.parquet", parts[first])
+        _write_part(folder / "2.parquet", parts[second])
+        _write_part(folder / "3.pickle", p.make_records(5, seed=7))
+        report = _converted(folder, force=True)
+        expected = [{"company_name": "", **r} for r in records] + p.make_records(5, seed=7)
+
+        assert p.rows_expected(expected) == p.rows_of(p.arrow_path(folder))
+        assert 20 == report.nulls_replaced["company_name"]
+
+
+def test_a_column_that_no_part_has_is_an_error(folder: Path) -> None:
+    """What a field is called is asked of all parts together."""
+    with pytest.raises(UnreadableSourceError, match="no column 'Firm' for company_name"):
+        p.convert_file(folder, columns={"company_name": "Firm"})
+
+
+def test_parts_with_two_names_for_a_field_are_an_error(folder: Path) -> None:
+    """One part's name for it doesn't count for another's."""
+    records = [
+        {**{k: v for k, v in r.items() if k != "company_name"}, "Company Name": "x"}
+        for r in p.make_records(5, seed=1)
+    ]
+    _write_part(folder / "part-7.parquet", records)
+
+    with pytest.raises(UnreadableSourceError, match=r"company_name: .*'Company Name'"):
+        p.convert_file(folder)
+
+
+def test_the_dimension_is_that_of_most_rows_of_all_parts(tmp_path: Path) -> None:
+    """A first part of another one is what is wrong, and rows are numbered over all parts."""
+    folder = tmp_path / "jobs"
+    folder.mkdir()
+    _write_part(folder / "1.parquet", p.make_records(5, 2, seed=1))
+    _write_part(folder / "2.pkl.gz", p.make_records(20))
+    wrong = {**p.make_records(1, seed=2)[0], "exp_years": "junior"}
+    _write_part(folder / "3.pkl", [wrong])
+    with pytest.raises(InvalidRowsError) as error:
+        p.convert_file(folder)
+    report = _converted(folder, skip_invalid=True)
+
+    assert "6 of 26 rows are invalid" in str(error.value)
+    assert "row 25: exp_years: 'junior'" in str(error.value)
+    assert (20, 6, 3) == (report.info.rows, report.rejected, report.info.dimension)
+
+
+def test_an_id_in_two_parts_is_found(folder: Path) -> None:
+    """Ids are unique in all parts together."""
+    _write_part(folder / "part-12.pkl", p.make_records(1))
+
+    with pytest.raises(DuplicateIdsError, match="rows 0 and 60"):
+        p.convert_file(folder)
+
+
+# What can't be read.
+
+
+def test_a_folder_without_parts_is_an_error(tmp_path: Path) -> None:
+    """The error says what was looked for."""
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "_SUCCESS").touch()
+
+    with pytest.raises(UnreadableSourceError, match=r"jobs has no \.arrow, .*, \.pkl files"):
+        p.convert_file(tmp_path / "jobs")
+    assert [tmp_path / "jobs"] == list(tmp_path.iterdir())
+
+
+_DAMAGE: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "a pickle cut off": ("part-1.pkl", lambda content: content[:-1]),
+    "a compressed pickle cut off": ("part-2.pkl.gz", lambda content: content[:-1]),
+    "no gzip": ("part-2.pkl.gz", lambda _content: b"none"),
+    "Parquet cut off": ("part-3.parquet", lambda content: content[:-1]),
+    "Arrow cut off": ("part-9.arrow", lambda content: content[:-1]),
+    "an empty file": ("part-10.pkl", lambda _content: b""),
+    "a frame cut in half": ("part-5.pickle", lambda content: content[: len(content) // 2]),
+}
+
+
+@pytest.mark.parametrize("case", _DAMAGE)
+def test_a_damaged_part_is_named(case: str, folder: Path, tmp_path: Path) -> None:
+    """One that can't be read fails the whole: nothing is written."""
+    name, damage = _DAMAGE[case]
+    (folder / name).write_bytes(damage((folder / name).read_bytes()))
+
+    with pytest.raises(UnreadableSourceError, match=re.escape(f"jobs/{name}")):
+        p.convert_file(folder)
+    assert [folder] == list(tmp_path.iterdir())
+
+
+def test_a_part_that_would_run_code_is_refused(folder: Path, tmp_path: Path) -> None:
+    """Error and exit code are those of a single file; the part is named."""
+    gadget = f.GADGETS["os.system"](tmp_path / "canary")
+    (folder / "part-7.pkl").write_bytes(gadget)
+
+    with pytest.raises(RefusedPickleError, match=r"jobs/part-7\.pkl: .*os\.system"):
+        p.convert_file(folder)
+    assert [folder] == list(tmp_path.iterdir())
+
+
+# Outputs.
+
+
+@pytest.mark.parametrize("name", ["jobs.arrow", "part-1.pkl", "new.feather", ".hidden.arrow"])
+def test_no_dataset_is_written_among_its_parts(name: str, folder: Path) -> None:
+    """It would take a part's place, or be a part of the next run."""
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    (folder.parent / "link").symlink_to(folder)
+
+    for out in (folder / name, folder.parent / "link" / name):
+        with pytest.raises(OutputError, match="would be a part of its source"):
+            p.convert_file(folder, out)
+    assert before == {path: path.read_bytes() for path in folder.iterdir()}
+
+
+# Up to date.
+
+
+def _swap(folder: Path) -> None:
+    one, other = folder / "part-1.pkl", folder / "part-10.pkl"
+    one.rename(folder / "swapping")
+    other.rename(one)
+    (folder / "swapping").rename(other)
+
+
+_CHANGES: dict[str, Callable[[Path], object]] = {
+    "a part changes": lambda folder: _write_part(folder / "part-10.pkl", p.make_records(3, seed=9)),
+    "parts are swapped": _swap,
+    "a part comes": lambda folder: _write_part(folder / "z.pkl", p.make_records(3, seed=9)),
+    "a part goes": lambda folder: (folder / "part-4.feather").unlink(),
+}
+
+
+@pytest.mark.parametrize("change", _CHANGES)
+@pytest.mark.parametrize("mode", [None, IdMode.ULID])
+def test_a_folder_is_out_of_date_if_any_part_is(
+    change: str, mode: IdMode | None, folder: Path
+) -> None:
+    """The fingerprint is of all parts' bytes, in their order."""
+    before = _converted(folder, ids=mode, id_time_ms=5).info.fingerprint
+    assert p.convert_file(folder, ids=mode, id_time_ms=5) is None
+    _CHANGES[change](folder)
+    after = _converted(folder, ids=mode, id_time_ms=5).info.fingerprint
+
+    assert before != after
+    assert p.convert_file(folder, ids=mode, id_time_ms=5) is None
+
+
+def test_what_changes_no_row_leaves_a_folder_up_to_date(folder: Path) -> None:
+    """Other names in the same order, other times, files that are no parts."""
+    _converted(folder)
+    for name in _NAMES:
+        (folder / name).rename(folder / f"renamed {name}")
+        (folder / f"renamed {name}").touch()
+    (folder / "_SUCCESS").touch()
+
+    assert p.convert_file(folder) is None
+
+
+def test_one_part_alone_has_the_fingerprint_of_its_file(tmp_path: Path) -> None:
+    """Equal bytes and options have one fingerprint, in a folder or not."""
+    source = p.write_pickle(tmp_path / "jobs.pkl", p.make_records())
+    alone = _write_parts(tmp_path / "folder", p.make_records(), ["1.pkl"])
+
+    assert _converted(source).info.fingerprint == _converted(alone).info.fingerprint
+
+
+@pytest.mark.parametrize("change", ["touched", "removed"])
+def test_a_part_that_changes_while_it_is_read_is_an_error(change: str, folder: Path) -> None:
+    """Also one that was read long before the end."""
+
+    class Changing(p.Quiet):
+        @contextlib.contextmanager
+        def phase(self, name: str, total: int) -> Iterator[Callable[[int], None]]:
+            with super().phase(name, total) as advance:
+                yield advance
+                if name == "read" and change == "touched":
+                    os.utime(folder / _NAMES[0])
+                elif name == "read":
+                    (folder / _NAMES[0]).unlink()
+
+    with pytest.raises(ConvertError, match=r"changed while it was read|No such file"):
+        convert(Options(folder, p.arrow_path(folder), {}), Changing())
+    assert not p.arrow_path(folder).exists()
+
+
+def test_progress_counts_the_bytes_of_all_parts(folder: Path) -> None:
+    """As much is told as was said before, in each pass."""
+    source = open_source(folder, folder.parent)
+    for _ in range(2):
+        told: list[int] = []
+        size = source.size
+        rows = sum(batch.rows for batch in source.batches(lambda _name: True, told.append))
+
+        assert (60, 60) == (rows, source.rows)
+        assert size == sum(told)
+        assert all(count >= 0 for count in told)
+
+
+def test_the_command_takes_a_folder(folder: Path, tmp_path: Path) -> None:
+    """The dataset lies beside it, under its name."""
+    process = p.run_convert(tmp_path, "jobs/")
+
+    assert 0 == process.returncode, process.stderr
+    assert {"jobs", "jobs.arrow"} == {path.name for path in tmp_path.iterdir()}
+    assert p.rows_expected(p.make_records(60)) == p.rows_of(Path(folder.with_suffix(".arrow")))

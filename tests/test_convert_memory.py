@@ -1,0 +1,198 @@
+"""What a conversion holds in memory, measured in processes of their own."""
+
+from __future__ import annotations
+
+import gc
+import json
+import pickle
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from convert.memory import no_garbage_collection
+from tests import pickles as p
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_MB = 1e6
+
+_MEASURED = """
+import json, sys, threading
+from pathlib import Path
+from convert.options import Options
+from convert.pipeline import convert
+from tests.pickles import Quiet
+
+def anonymous():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("RssAnon")) << 10
+
+peak, is_over = anonymous(), threading.Event()
+def watch():
+    global peak
+    while not is_over.wait(0.002):
+        peak = max(peak, anonymous())
+source = Path(sys.argv[1])
+watcher = threading.Thread(target=watch)
+watcher.start()
+report = convert(Options(source, source.with_suffix(".arrow"), {}, force=True), Quiet())
+is_over.set()
+watcher.join()
+print(json.dumps([report.info.rows, peak, report.peak_bytes]))
+"""
+
+
+class _Measured:
+    """Rows converted, the peak of anonymous memory, and what the report says that it was."""
+
+    def __init__(self, source: Path) -> None:
+        process = p.run_python(source.parent, "-c", _MEASURED, str(source))
+        assert 0 == process.returncode, process.stderr
+        self.rows, self.peak, self.reported = json.loads(process.stdout)
+
+
+def _write(path: Path, rows: int, dimension: int, shape: str, *, is_sorted: bool = False) -> Path:
+    """Write rows with random ids and vectors of few different floats."""
+    random = np.random.default_rng(rows)
+    ids = [str(uuid.UUID(bytes=random.bytes(16))) for _ in range(rows)]
+    columns: dict[str, Any] = {
+        "id": sorted(ids) if is_sorted else ids,
+        "company_name": [f"Company {n % 1000}" for n in range(rows)],
+        "exp_years": [n % 30 for n in range(rows)],
+        "english_level": ["basic"] * rows,
+        "primary_keyword": ["Java"] * rows,
+    }
+    floats = np.linspace(-1, 1, dimension)
+    if shape == "records":
+        values = floats.tolist()
+        columns["job_post_vectors"] = [list(values) for _ in range(rows)]
+        names = list(columns)
+        content: Any = [
+            dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)
+        ]
+        path.write_bytes(pickle.dumps(content, 4))
+    elif shape == "frame":
+        columns["job_post_vectors"] = [floats.copy() for _ in range(rows)]
+        path.write_bytes(pickle.dumps(pd.DataFrame(columns), 4))
+    else:
+        columns["job_post_vectors"] = pa.FixedSizeListArray.from_arrays(
+            np.tile(floats, rows), dimension
+        )
+        table = pa.table(columns)
+        if shape == "parquet":
+            pq.write_table(table, path, compression="none", use_dictionary=["company_name"])
+        else:
+            with pa.ipc.new_file(path, table.schema) as file:
+                file.write_table(table, 10_000)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("shape", "rows", "plain", "most"),
+    [("records", 23_000, 280, 100), ("frame", 60_000, 184, 100), ("parquet", 100_000, 307, 220)],
+)
+def test_a_conversion_doesnt_hold_its_source(
+    shape: str, rows: int, plain: int, most: int, tmp_path: Path
+) -> None:
+    """What would take `plain` megabytes takes less than `most` more than one row does."""
+    base = _Measured(_write(tmp_path / "one.pkl", 1, 384, shape))
+    large = _Measured(_write(tmp_path / "jobs.pkl", rows, 384, shape))
+
+    assert (tmp_path / "jobs.pkl").stat().st_size > 70 * _MB
+    assert (1, rows) == (base.rows, large.rows)
+    assert large.peak - base.peak < most * _MB < plain * _MB
+    for measured in (base, large):
+        assert measured.peak == pytest.approx(measured.reported, rel=0.15)
+
+
+@pytest.mark.parametrize("shape", ["records", "frame", "arrow"])
+@pytest.mark.parametrize("is_sorted", [True, False])
+def test_memory_grows_by_little_more_than_the_ids(
+    shape: str, tmp_path: Path, *, is_sorted: bool
+) -> None:
+    """40 bytes a row and noise, for 40,000 rows more, of 1,150 bytes in the source each."""
+    small, large = (
+        _Measured(_write(tmp_path / f"{rows}.pkl", rows, 128, shape, is_sorted=is_sorted))
+        for rows in (20_000, 60_000)
+    )
+
+    assert (20_000, 60_000) == (small.rows, large.rows)
+    assert large.peak - small.peak < 40 * 40_000 + 12 * _MB
+
+
+def test_rows_that_are_read_again_take_no_more(tmp_path: Path) -> None:
+    """A first pass that went wrong is forgotten before the second begins."""
+    path = tmp_path / "jobs.pkl"
+    once = _Measured(_write(path, 23_000, 128, "records"))
+    content = pickle.loads(path.read_bytes())
+    for record in content[4096:]:
+        record["id"] = f"{uuid.UUID(record['id']).int % 8**25:026d}"
+    path.write_bytes(pickle.dumps(content, 4))
+    process = p.run_convert(tmp_path, path, "--skip-invalid")
+
+    assert 0 == process.returncode, process.stderr
+    assert "(4,096 rejected)" in process.stdout
+    reported = float(process.stdout.split("peak memory")[1].split()[0].replace(",", ""))
+    assert reported * _MB < once.peak + 50 * _MB
+
+
+_PEAKS = """
+import json, sys, time
+import numpy as np
+from convert.memory import PeakMemory
+with PeakMemory() as nothing:
+    pass
+with PeakMemory() as mapped:
+    file = np.memmap(sys.argv[1], np.uint8, "r")
+    assert file.sum() == 0
+    time.sleep(0.1)
+with PeakMemory() as much:
+    content = np.ones(40 << 20, np.uint8)
+    time.sleep(0.1)
+    del content
+with PeakMemory() as after:
+    pass
+print(json.dumps([peak.bytes for peak in (nothing, mapped, much, after)]))
+"""
+
+
+def test_the_peak_is_that_of_the_body(tmp_path: Path) -> None:
+    """What is taken and let go inside counts; mapped files, which the kernel can drop, don't."""
+    (tmp_path / "a").write_bytes(bytes(64 << 20))
+    process = p.run_python(tmp_path, "-c", _PEAKS, str(tmp_path / "a"))
+    assert 0 == process.returncode, process.stderr
+    nothing, mapped, much, after = json.loads(process.stdout)
+
+    assert 5 << 20 < nothing
+    assert mapped - nothing < 20 << 20
+    assert 35 << 20 < much - nothing < 60 << 20
+    assert after - nothing < 20 << 20
+
+
+@pytest.mark.parametrize("was_on", [True, False])
+@pytest.mark.parametrize("fails", [True, False])
+def test_garbage_collection_is_left_as_it_was(*, was_on: bool, fails: bool) -> None:
+    """It is off inside, whatever it was before and however the body ends."""
+
+    def body() -> None:
+        with no_garbage_collection():
+            assert not gc.isenabled()
+            if fails:
+                raise ZeroDivisionError
+
+    (gc.enable if was_on else gc.disable)()
+    try:
+        if fails:
+            with pytest.raises(ZeroDivisionError):
+                body()
+        else:
+            body()
+        assert was_on is gc.isenabled()
+    finally:
+        gc.enable()

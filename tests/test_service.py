@@ -8,12 +8,14 @@ import re
 import uuid
 from typing import TYPE_CHECKING
 
+import grpc
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ulid import ULID
 
 from proto import embedding_stream_pb2 as pb
+from streamer import blocks as blocks_module
 from streamer.dataset import Dataset
 from streamer.errors import (
     CheckpointNotFoundError,
@@ -32,7 +34,7 @@ from tests.datasets import (
     write_dataset,
     write_file,
 )
-from tests.service_peers import PEERS, Peer, Reply
+from tests.service_peers import OVER_NETWORK, PEERS, Service, make_request
 from tests.wire_peer import eventually
 
 if TYPE_CHECKING:
@@ -42,31 +44,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ROWS = 23
+# More than fits between a server and a client that doesn't read, less than a block.
+_LARGE = {"rows": 2000, "dimension": 100}
 _MIB = 1 << 20
-
-
-class Service:
-    """A service and a peer that asks it."""
-
-    def __init__(self, peer: Peer) -> None:
-        self._peer = peer
-
-    def rows(self, after: str = "", **metadata: str) -> list[pb.Embedding]:
-        """Return what GetEmbeddings sends."""
-        reply = self.call("GetEmbeddings", _request(after), **metadata)
-        return [pb.Embedding.FromString(message) for message in reply.messages]
-
-    def ids(self, after: str = "") -> list[str]:
-        return [row.id for row in self.rows(after)]
-
-    def chunks(self, after: str = "", chunk_size: int = 0) -> list[pb.RowChunk]:
-        """Return what StreamEmbedding sends."""
-        reply = self.call("StreamEmbedding", _request(after, chunk_size))
-        return [pb.RowChunk.FromString(message) for message in reply.messages]
-
-    def call(self, rpc: str, request: pb.RequestParams, **metadata: str) -> Reply:
-        named = {key.replace("_", "-"): value for key, value in metadata.items()}
-        return self._peer.call(rpc, request, named)
 
 
 @pytest.fixture(scope="module", params=PEERS)
@@ -104,8 +84,11 @@ def service(path: Path, batch: pa.RecordBatch, serve: Callable[..., Service]) ->
     return serve(path)
 
 
-def _request(after: str = "", chunk_size: int = 0) -> pb.RequestParams:
-    return pb.RequestParams(last_processed_uuid=after, chunk_size=chunk_size)
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("large") / "jobs.arrow"
+    write_dataset(path, **_LARGE)
+    return path
 
 
 def test_no_checkpoint_streams_every_row(service: Service, batch: pa.RecordBatch) -> None:
@@ -146,7 +129,7 @@ def test_checkpoint_that_is_no_row_follows_the_same_rule(
     ids = id_texts(batch)
     between = str(uuid.UUID(int=uuid.UUID(ids[7]).int + 1))
 
-    reply = service.call("GetEmbeddings", _request(between))
+    reply = service.call("GetEmbeddings", make_request(between))
 
     assert "false" == reply.headers["checkpoint-found"]
     assert ids[8:] == [pb.Embedding.FromString(message).id for message in reply.messages]
@@ -159,7 +142,7 @@ def test_nothing_left_is_an_empty_stream(
     """After the last id there are no messages; that never looks like no checkpoint."""
     after = id_texts(batch)[-1] if after == "last" else after
 
-    reply = service.call("StreamEmbedding", _request(after))
+    reply = service.call("StreamEmbedding", make_request(after))
 
     assert "0" == reply.headers["rows-remaining"]
     assert [] == list(reply.messages)
@@ -167,7 +150,9 @@ def test_nothing_left_is_an_empty_stream(
 
 def test_must_exist_refuses_an_unknown_checkpoint(service: Service) -> None:
     """A caller may insist that its checkpoint is a row."""
-    with pytest.raises(CheckpointNotFoundError, match="00000000"):
+    with pytest.raises(
+        CheckpointNotFoundError, match=r"^checkpoint '0{8}-.+' is not in the dataset$"
+    ):
         service.rows("00000000-0000-0000-0000-000000000000", checkpoint_policy="must-exist")
 
 
@@ -183,7 +168,7 @@ def test_must_exist_takes_a_known_checkpoint_or_none(
 
 def test_unknown_policy_is_refused(service: Service) -> None:
     """A policy that the server doesn't know isn't silently ignored."""
-    with pytest.raises(InvalidRequestError, match="'must-exits'"):
+    with pytest.raises(InvalidRequestError, match=r"'must-exits' is not 'must-exist'$"):
         service.rows(checkpoint_policy="must-exits")
 
 
@@ -191,15 +176,28 @@ def test_unknown_policy_is_refused(service: Service) -> None:
 @pytest.mark.parametrize("chunk_size", [-1, 10_001, -(2**31), 2**31 - 1])
 def test_chunk_size_out_of_range_is_refused(service: Service, rpc: str, chunk_size: int) -> None:
     """Both RPCs check the range, and neither clamps."""
-    with pytest.raises(InvalidRequestError, match=str(chunk_size)):
-        service.call(rpc, _request(chunk_size=chunk_size))
+    text = rf"^chunk_size {chunk_size} is not in 0\.\.10000$"
+    with pytest.raises(InvalidRequestError, match=text):
+        service.call(rpc, make_request(chunk_size=chunk_size))
 
 
 @pytest.mark.parametrize("rpc", ["GetEmbeddings", "StreamEmbedding"])
 def test_malformed_checkpoint_is_refused(service: Service, rpc: str) -> None:
     """A malformed checkpoint is an error that quotes it, never a restart."""
     with pytest.raises(InvalidRequestError, match="'oops'"):
-        service.call(rpc, _request("oops"))
+        service.call(rpc, make_request("oops"))
+
+
+@pytest.mark.parametrize("serve", OVER_NETWORK, indirect=True)  # it is an engine that says so
+def test_refusals_are_logged(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever runs a server sees who was refused, and what the peer was told."""
+    with pytest.raises(InvalidRequestError):
+        service.call("GetEmbeddings", make_request(chunk_size=-1))
+
+    (line,) = (record.getMessage() for record in caplog.records)
+
+    told = r"INVALID_ARGUMENT: chunk_size -1 is not in 0\.\.10000"
+    assert re.fullmatch(rf"call from ipv4:127\.0\.0\.1:\d+ refused: {told}", line)
 
 
 @pytest.mark.parametrize("chunk_size", [*range(1, ROWS + 3), 10_000])
@@ -248,6 +246,37 @@ def test_chunk_size_zero_is_the_servers_default(
     assert [batch.schema.field("vector").type.list_size] == asked
 
 
+def _written_by_protobuf(
+    rows: list[pb.Embedding], chunk_rows: int, max_message_bytes: int = _MIB
+) -> list[bytes]:
+    """Return `rows` in chunks; one that would be too large is cut before a row."""
+    chunks: list[pb.RowChunk] = []
+    for number, row in enumerate(rows):
+        begun = chunks[-1].rows if number % chunk_rows else []
+        longer = pb.RowChunk(rows=[*begun, row])
+        if begun and longer.ByteSize() <= max_message_bytes:
+            chunks[-1] = longer
+        else:
+            chunks.append(pb.RowChunk(rows=[row]))
+    return [chunk.SerializeToString() for chunk in chunks]
+
+
+@pytest.mark.parametrize("first", [0, 1, 4, 5, 6, 22, ROWS])
+@pytest.mark.parametrize("chunk_size", [1, 2, 5, 7, 20, 10_000])
+def test_messages_are_the_same_bytes_for_every_peer(
+    service: Service, batch: pa.RecordBatch, first: int, chunk_size: int
+) -> None:
+    """They are those that protobuf's own runtime writes, from any row, in chunks of any size."""
+    rows = [pb.Embedding(**row) for row in messages_of(batch)[first:]]
+    request = make_request(id_texts(batch)[first - 1] if first else "", chunk_size)
+
+    single = list(service.call("GetEmbeddings", request).messages)
+    chunks = list(service.call("StreamEmbedding", request).messages)
+
+    assert [row.SerializeToString() for row in rows] == single
+    assert _written_by_protobuf(rows, chunk_size) == chunks
+
+
 @pytest.mark.parametrize("limit", [150, 200, 333, 1000])
 def test_chunks_that_would_be_too_large_are_cut_earlier(
     serve: Callable[..., Service], path: Path, batch: pa.RecordBatch, limit: int
@@ -255,37 +284,45 @@ def test_chunks_that_would_be_too_large_are_cut_earlier(
     """No message exceeds the limit, and no row is lost to it."""
     service = serve(path, max_message_bytes=limit)
 
-    reply = service.call("StreamEmbedding", _request(chunk_size=10))
+    reply = service.call("StreamEmbedding", make_request(chunk_size=10))
 
     messages = list(reply.messages)
     rows = [row for m in messages for row in pb.RowChunk.FromString(m).rows]
     assert max(map(len, messages)) <= limit
     assert id_texts(batch) == [row.id for row in rows]
+    assert _written_by_protobuf(rows, 10, limit) == messages
 
 
 @pytest.mark.parametrize("rpc", ["GetEmbeddings", "StreamEmbedding"])
 def test_row_too_large_for_any_message_ends_the_stream(
-    serve: Callable[..., Service], tmp_path: Path, rpc: str
+    serve: Callable[..., Service], tmp_path: Path, rpc: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Rows before it are sent; the error says how large it is and what the limit is."""
+    caplog.set_level(logging.INFO, "streamer.service")
     path = tmp_path / "jobs.arrow"
     batch = write_dataset(path, rows=40, text=["x", "y" * 600], seed=3)
     service = serve(path, max_message_bytes=500)
     sizes = [pb.Embedding(**row).ByteSize() for row in messages_of(batch)]
     before = next(number for number, size in enumerate(sizes) if size > 490)
-    reply = service.call(rpc, _request(chunk_size=3))
+    ids = id_texts(batch)
+    reply = service.call(rpc, make_request(chunk_size=3))
 
     sent: list[bytes] = []
-    with pytest.raises(RowTooLargeError, match="MAX_MESSAGE_SIZE of 500"):
+    text = rf"row {ids[before]} takes \d+ bytes, more than this server's MAX_MESSAGE_SIZE of 500$"
+    with pytest.raises(RowTooLargeError, match=f"^{text}"):
         sent.extend(reply.messages)
 
-    rows = [1 if rpc == "GetEmbeddings" else len(pb.RowChunk.FromString(m).rows) for m in sent]
-    assert before == sum(rows)
+    if rpc == "GetEmbeddings":
+        assert ids[:before] == [pb.Embedding.FromString(m).id for m in sent]
+    else:
+        assert ids[:before] == [row.id for m in sent for row in pb.RowChunk.FromString(m).rows]
+    end = next(r.getMessage() for r in caplog.records if " sent " in r.getMessage())
+    assert re.search(f" sent {before} rows, .+: RESOURCE_EXHAUSTED: {text}", end)
 
 
 def test_headers_describe_the_dataset_and_the_call(service: Service, batch: pa.RecordBatch) -> None:
     """Every header of the contract is there, with text values."""
-    reply = service.call("GetEmbeddings", _request(id_texts(batch)[2]))
+    reply = service.call("GetEmbeddings", make_request(id_texts(batch)[2]))
 
     expected = {
         "dataset-fingerprint": FINGERPRINT,
@@ -303,7 +340,7 @@ def test_missing_dataset_is_not_found_until_it_is_there(
     """A server may be started before the first conversion."""
     path = tmp_path / "jobs.arrow"
     service = serve(path)
-    with pytest.raises(DatasetNotFoundError):
+    with pytest.raises(DatasetNotFoundError, match=r"^there is no dataset file jobs\.arrow yet$"):
         service.rows()
 
     batch = write_dataset(path)
@@ -312,19 +349,27 @@ def test_missing_dataset_is_not_found_until_it_is_there(
 
 
 def test_new_dataset_is_served_from_the_next_call_on(
-    serve: Callable[..., Service], tmp_path: Path
+    serve: Callable[..., Service],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A stream that has begun ends with the dataset that it began with."""
+    caplog.set_level(logging.INFO, "streamer.service")
+    monkeypatch.setattr(blocks_module, "BLOCK_BYTES", 50_000)
     path = tmp_path / "jobs.arrow"
-    old = write_dataset(path, seed=1, batch_rows=2)
+    old = write_dataset(path, seed=1, batch_rows=300, **_LARGE)
     service = serve(path)
-    begun = service.call("GetEmbeddings", _request())
+    begun = service.call("GetEmbeddings", make_request())
     first = next(begun.messages)
 
     new = write_dataset(tmp_path / "new.arrow", seed=2)
     (tmp_path / "new.arrow").replace(path)
 
     assert id_texts(new) == service.ids()
+    # Of the old one, most is still to be made.
+    ends = [r.getMessage() for r in caplog.records if " sent " in r.getMessage()]
+    assert ["10 rows"] == [re.findall(r"sent (.+ rows),", end)[0] for end in ends]
     messages = [first, *begun.messages]
     assert id_texts(old) == [pb.Embedding.FromString(m).id for m in messages]
 
@@ -340,7 +385,7 @@ def test_damaged_dataset_is_an_error_not_the_old_data(
     (tmp_path / "damaged").write_bytes(b"ARROW1")
     (tmp_path / "damaged").replace(path)
 
-    with pytest.raises(InvalidDatasetError):
+    with pytest.raises(InvalidDatasetError, match=r"^dataset file jobs\.arrow: it is damaged"):
         service.rows()
 
 
@@ -370,6 +415,47 @@ def test_begin_and_end_of_a_stream_are_logged(
 
     assert re.fullmatch("GetEmbeddings to .+: 23 rows after the beginning", begin)
     assert re.fullmatch("GetEmbeddings to .+: sent 23 rows, 0.0 MB in .+: complete", end)
+
+
+@pytest.mark.parametrize("serve", OVER_NETWORK, indirect=True)  # in process: test_service_blocks
+@pytest.mark.parametrize("timeout", [{}, {"grpc_timeout": "60S"}])
+def test_client_that_leaves_is_logged(
+    serve: Callable[..., Service],
+    large: Path,
+    caplog: pytest.LogCaptureFixture,
+    timeout: dict[str, str],
+) -> None:
+    """Whether or not it had set a deadline, its stream ends when it goes."""
+    caplog.set_level(logging.INFO, "streamer.service")
+    reply = serve(large).call("GetEmbeddings", make_request(), **timeout)
+    next(reply.messages)
+
+    reply.leave()
+
+    assert eventually(lambda: len(caplog.records) == 2)
+    end = caplog.records[-1].getMessage()
+    assert re.fullmatch("GetEmbeddings to .+: sent 0 rows, .+: cancelled or gone", end)
+
+
+@pytest.mark.parametrize("serve", OVER_NETWORK, indirect=True)  # it is an engine that says so
+@pytest.mark.parametrize("rpc", ["GetEmbeddings", "StreamEmbedding"])
+def test_late_stream_has_the_status_of_one(
+    serve: Callable[..., Service], large: Path, rpc: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A stream past its deadline doesn't look complete, neither to its client nor in the log."""
+    caplog.set_level(logging.INFO, "streamer.service")
+    # Set this way only the server keeps to it, so that the client can't be the first to cancel.
+    reply = serve(large).call(rpc, make_request(chunk_size=10), grpc_timeout="300m")
+    next(reply.messages)
+    assert eventually(lambda: len(caplog.records) == 2)
+
+    with pytest.raises(grpc.RpcError) as late:
+        list(reply.messages)
+
+    assert grpc.StatusCode.DEADLINE_EXCEEDED is late.value.code()
+    assert "Deadline Exceeded" == late.value.details()
+    end = caplog.records[-1].getMessage()
+    assert re.fullmatch(f"{rpc} to .+: sent 0 rows, .+: past its deadline", end)
 
 
 def test_path_that_cannot_be_looked_at_is_a_dataset_error(

@@ -134,17 +134,18 @@ def test_numbers_in_names_are_compared_as_numbers(folder: Path) -> None:
     assert {_MS} == {value.int >> 80 for value in ids}
 
 
-def test_the_order_of_parts_is_that_of_their_names_alone(tmp_path: Path) -> None:
+def test_the_order_of_parts_is_that_of_their_names_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Names that hold the same numbers too: whatever order the file system lists them in."""
     names = ["1.pkl", "01.pkl", "001.pkl", "a1.pkl", "a01.pkl", "b.pkl", "B.pkl", "ä.pkl", "٣.pkl"]
+    for name in names:
+        (tmp_path / name).touch()
     orders = []
     for number in range(6):
-        folder = tmp_path / f"{number}"
-        folder.mkdir()
-        shuffled = random.Random(number).sample(names, len(names))
-        for name in shuffled:
-            (folder / name).touch()
-        orders.append([path.name for path in Folder(folder, tmp_path).paths])
+        listed = random.Random(number).sample([tmp_path / name for name in names], len(names))
+        monkeypatch.setattr(Path, "iterdir", lambda _folder, listed=listed: iter(listed))
+        orders.append([path.name for path in Folder(tmp_path, tmp_path).paths])
 
     assert [orders[0]] * 6 == orders
     assert sorted(names) == sorted(orders[0])

@@ -73,8 +73,9 @@ def test_every_repeated_id_is_found_once_a_repetition(ids: list[bytes]) -> None:
 @given(ids_of_some_rows)
 def test_rows_ascend_if_each_is_above_the_one_before(ids: list[bytes]) -> None:
     """As Python compares bytes; equal ones don't ascend."""
-    assert is_ascending(_matrix(ids)) is all(a < b for a, b in itertools.pairwise(ids))
-    assert is_ascending(_matrix(sorted(set(ids))))
+    nearly = sorted(ids, key=lambda value: value[:8])
+    for order in (ids, nearly, sorted(ids), sorted(set(ids))):
+        assert is_ascending(_matrix(order)) is all(a < b for a, b in itertools.pairwise(order))
 
 
 def test_no_rows_have_an_order() -> None:

@@ -239,9 +239,9 @@ def _write(path: Path, records: list[dict[str, Any]], shape: str) -> None:
 # A first batch that isn't like the rest.
 
 
-def _mixed_dimensions() -> list[dict[str, Any]]:
-    """Return 30 rows of three floats behind five of two."""
-    return [*p.make_records(5, 2, seed=1), *p.make_records(30, 3)]
+def _mixed_dimensions(first: int = 2) -> list[dict[str, Any]]:
+    """Return 30 rows of three floats behind five of `first`."""
+    return [*p.make_records(5, first, seed=1), *p.make_records(30, 3)]
 
 
 def test_the_dimension_is_that_of_most_rows_wherever_they_are(tmp_path: Path) -> None:
@@ -336,28 +336,32 @@ def test_ids_that_begin_late_are_kept_and_missed_before(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("is_slow", [True, False])
+@pytest.mark.parametrize("first", [2, 4, 40])
 def test_what_a_first_pass_wrote_is_gone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_slow: bool
+    first: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_slow: bool
 ) -> None:
     """Even if it was still being written when the second pass began."""
-    records = _mixed_dimensions()
+    records = _mixed_dimensions(first)
     source = p.write_pickle(tmp_path / "jobs.pkl", records)
     with p.small_batches(1000, 4):
         p.convert_file(source, skip_invalid=True)
     expected = p.arrow_path(source).read_bytes()
     write = BackgroundFile._write
+    writers: list[BackgroundFile] = []
 
     def write_slowly(self: BackgroundFile, pieces: Any) -> None:
-        time.sleep(0.02)
+        writers.append(self)
+        if self is writers[0]:
+            time.sleep(0.1)
         write(self, pieces)
 
     if is_slow:
         monkeypatch.setattr(BackgroundFile, "_write", write_slowly)
-    for read in (2, 5):
-        with p.small_batches(read, 4):
-            p.convert_file(source, skip_invalid=True, force=True)
+    with p.small_batches(5, 4):
+        p.convert_file(source, skip_invalid=True, force=True)
+    time.sleep(0.3 * is_slow)
 
-        assert expected == p.arrow_path(source).read_bytes()
+    assert expected == p.arrow_path(source).read_bytes()
 
 
 # Columns that come late, or don't.

@@ -70,6 +70,8 @@ def fingerprint(
 def written_fingerprint(out: Path) -> str | None:
     """Return the fingerprint of the file at `out`, None if it isn't a whole dataset file."""
     try:
+        if not out.is_file():  # opening a pipe would wait for whoever writes into it
+            return None
         with pa.memory_map(str(out)) as file:
             return DatasetInfo.from_metadata(pa.ipc.open_file(file).schema.metadata).fingerprint
     except (OSError, ValueError):  # Arrow's own errors are ValueErrors

@@ -64,6 +64,9 @@ def open_source(path: Path, scratch: Path) -> Source:
     try:
         if path.is_dir():
             return Folder(path, scratch)
+        if path.exists() and not path.is_file():  # opening a pipe would wait
+            message = f"{path} is no regular file"
+            raise UnreadableSourceError(message)
         with path.open("rb") as file:
             begin = file.read(max(len(ARROW_MAGIC), len(PARQUET_MAGIC)))
         if begin.startswith((ARROW_MAGIC, PARQUET_MAGIC)):

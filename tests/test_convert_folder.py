@@ -358,6 +358,15 @@ def test_what_changes_no_row_leaves_a_folder_up_to_date(folder: Path) -> None:
     assert p.convert_file(folder) is None
 
 
+def test_the_time_in_made_ids_is_that_of_the_latest_part(folder: Path) -> None:
+    """Wherever that is: a part that was touched makes other ids of all rows."""
+    _converted(folder, ids=IdMode.UUID7)
+    os.utime(folder / "part-4.feather", ns=(0, (_MS + 7) * 1_000_000))
+    _converted(folder, ids=IdMode.UUID7)
+
+    assert {_MS + 7} == {uuid.UUID(r["id"]).int >> 80 for r in p.rows_of(p.arrow_path(folder))}
+
+
 def test_one_part_alone_has_the_fingerprint_of_its_file(tmp_path: Path) -> None:
     """Equal bytes and options have one fingerprint, in a folder or not."""
     source = p.write_pickle(tmp_path / "jobs.pkl", p.make_records())

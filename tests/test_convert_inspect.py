@@ -111,17 +111,17 @@ def test_types_are_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shape", ["records", "frame"])
 def test_types_are_those_of_all_batches(shape: str, tmp_path: Path) -> None:
     """A column that begins in a later batch was null before; types of batches add up."""
-    records: list[dict[str, Any]] = [{"a": "x", "b": n if n % 2 else None} for n in range(10)]
+    records: list[dict[str, Any]] = [{"a": "x", "b": n if n % 2 else None} for n in range(2500)]
     if shape == "records":
-        records[9]["late"] = 0.5
+        records[2499]["late"] = 0.5
     content: Any = records if shape == "records" else pd.DataFrame(records, dtype=object)
-    with p.small_batches(3, 4):
+    with p.small_batches(1000, 4):
         said = _said(_run(p.write_pickle(tmp_path / "jobs.pkl", content)).output)
 
     assert "str" == said["a"]
-    assert "int (5 rows)" in said["b"]
+    assert "int (1,250 rows)" in said["b"]
     if shape == "records":
-        assert "None (9 rows), float (1 rows)" == said["late"]
+        assert "None (2,499 rows), float (1 rows)" == said["late"]
 
 
 def test_what_is_in_a_frame_is_said_by_its_types(tmp_path: Path) -> None:

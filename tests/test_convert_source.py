@@ -6,6 +6,7 @@ import bz2
 import datetime as dt
 import gzip
 import lzma
+import os
 import pickle
 import uuid
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from convert.errors import RefusedPickleError, UnreadableSourceError
+from convert.errors import OutputError, RefusedPickleError, UnreadableSourceError
 from convert.fields import COLUMN_NAMES, FieldNames
 from convert.ids import IdMode
 from convert.source import open_source
@@ -443,3 +444,15 @@ def test_a_file_that_is_no_pickle_is_an_error(content: bytes, tmp_path: Path) ->
     with pytest.raises(UnreadableSourceError, match=r"jobs\.pkl") as error:
         _read(source)
     assert 1 == len(str(error.value).splitlines())
+
+
+def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    """Neither as source nor as output is it waited for."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    source = p.write_pickle(tmp_path / "jobs.pkl", p.make_records())
+
+    with pytest.raises(UnreadableSourceError, match="no regular file"):
+        p.convert_file(pipe, tmp_path / "out.arrow")
+    with pytest.raises(OutputError, match="no regular file"):
+        p.convert_file(source, pipe)

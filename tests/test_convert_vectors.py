@@ -390,6 +390,24 @@ def test_rows_in_arrow_mean_what_they_mean_in_memory(
     assert vector_lengths([*most, *rows]).tolist() == vector_lengths(values).tolist()
 
 
+@pytest.mark.parametrize("make", [pa.list_, pa.large_list])
+def test_a_bad_vector_in_arrow_leaves_other_blocks_alone(
+    make: Callable[[pa.DataType], pa.DataType],
+) -> None:
+    """Items of later rows are found behind rows that have none, fewer or more."""
+    block = vectors_module._BLOCK_ROWS
+    rows: list[Any] = [[float(row), 0.5] for row in range(4 * block + 7)]
+    expected = np.array(rows, np.float32)
+    bad: dict[int, Any] = {3: None, block - 1: [], block: [1.0], 3 * block: [1.0, 2.0, 3.0]}
+    for row, value in bad.items():
+        rows[row] = value
+    found = _vectors(pa.array(rows, make(pa.float32())))
+    kept = np.setdiff1d(np.arange(len(rows)), list(bad))
+
+    assert list(bad) == list(found.problems)
+    assert np.array_equal(expected[kept], found.matrix[kept])
+
+
 @settings(deadline=None)
 @given(
     rows=st.lists(st.one_of(st.none(), st.lists(st.integers(0, 1), min_size=3, max_size=3)),

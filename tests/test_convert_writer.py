@@ -30,7 +30,7 @@ from convert.writer import DatasetWriter, Rows
 from tests import pickles as p
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -535,6 +535,19 @@ def test_a_folder_that_is_a_file_is_an_output_error(tmp_path: Path) -> None:
 
     with pytest.raises(OutputError, match=r"can't be written: .*as it was before"):
         write(tmp_path / "file" / "out.arrow", make_rows(1, 1, ["a"]))
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["folder", "pipe"])
+def test_what_is_no_file_is_not_replaced(make: Callable[[Path], None], tmp_path: Path) -> None:
+    """A folder, a pipe, a device: the error says so at once, and it stays what it is."""
+    out = tmp_path / "out.arrow"
+    make(out)
+    before = stat.S_IFMT(out.stat().st_mode)
+
+    with pytest.raises(OutputError, match=r"out\.arrow can't be written: it is no regular file"):
+        write(out, make_rows(1, 1, ["a"]))
+    assert before == stat.S_IFMT(out.stat().st_mode)
+    assert [out] == list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["out.arrow", "a[1].arrow", "*.arrow", "?.arrow", "한빛 {}.arrow"])

@@ -122,7 +122,7 @@ class Plain:
                 floats = view_floats(self._data, item.offset, item.count)
                 yield from floats[first:last].tolist()
             elif kind is Lump:
-                yield from self._read_lump(item)[first:last]
+                yield from self.items(self._read_lump(item), first, last)
             elif kind is ArrayRun:
                 yield from unpack_arrays(item, first, last)
             else:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from convert.pickle_reader.arrays import pack_arrays
 from convert.pickle_reader.errors import DamagedPickle, UnsupportedPickle
 from convert.pickle_reader.memo import is_kept
+from convert.pickle_reader.numpy_values import item_count
 from convert.pickle_reader.repeats import Repeats
 from convert.pickle_reader.spans import Lump
 
@@ -124,7 +125,7 @@ class State:
 
     def lump(self, items: list[Any], first: int, begin: int, size: int) -> list[Any]:
         """Let go of a batch of items of a long list; return what stands for them."""
-        packed = pack_arrays(items) or Lump(begin, first, len(items))
+        packed = pack_arrays(items) or Lump(begin, first, item_count(items))
         self.size = size
         if not self.has_root:  # else their row is where they can be read again
             self.memo.mark_batch(begin, first)

@@ -111,8 +111,10 @@ def test_a_conversion_doesnt_hold_its_source(
         assert measured.peak == pytest.approx(measured.reported, rel=0.15)
 
 
-@pytest.mark.parametrize("shape", ["records", "frame", "arrow"])
-@pytest.mark.parametrize("is_sorted", [True, False])
+@pytest.mark.parametrize(
+    ("shape", "is_sorted"),
+    [("records", True), ("records", False), ("frame", False), ("arrow", False)],
+)
 def test_memory_grows_by_little_more_than_the_ids(
     shape: str, tmp_path: Path, *, is_sorted: bool
 ) -> None:
@@ -129,7 +131,7 @@ def test_memory_grows_by_little_more_than_the_ids(
 def test_rows_that_are_read_again_take_no_more(tmp_path: Path) -> None:
     """A first pass that went wrong is forgotten before the second begins."""
     path = tmp_path / "jobs.pkl"
-    once = _Measured(_write(path, 23_000, 128, "records"))
+    once = _Measured(_write(path, 12_000, 128, "records"))
     content = pickle.loads(path.read_bytes())
     for record in content[4096:]:
         record["id"] = f"{uuid.UUID(record['id']).int % 8**25:026d}"

@@ -6,11 +6,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from convert.column_bytes import source_bytes
 from convert.dictionary import Dictionary
 from convert.id_text import IdKind
 from convert.ids import IdMode, Ids, generated_ids, id_texts, kept_ids
 from convert.problems import Problem, Problems
-from convert.report import source_bytes
 from convert.schema import TEXT_FIELDS
 from convert.validation import text_column, years_column
 from convert.vectors import vector_lengths, vector_matrix

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-import pyarrow as pa
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -24,18 +21,13 @@ from rich.table import Table
 from rich.text import Text
 
 from convert.errors import printable
-from convert.pickle_reader import FloatLists
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from convert.pickle_reader import Values
     from convert.schema import DatasetInfo
 
 _MIB = 1 << 20
-# Rows looked at to estimate what a column of Python objects takes.
-_SAMPLED_ROWS = 100
-_POINTER_BYTES = 8
 
 
 @dataclass
@@ -85,26 +77,6 @@ class Report:
     memory: Sequence[ColumnMemory]
     peak_bytes: int
     seconds: Mapping[str, float]
-
-
-def source_bytes(values: Values) -> int:
-    """Return the bytes that a source column takes, estimated from its first rows."""
-    if isinstance(values, np.ndarray | pa.Array | FloatLists):
-        return int(values.nbytes)
-    sample = values[:_SAMPLED_ROWS]
-    if not sample:
-        return 0
-    size = sum(_object_bytes(value) for value in sample) / len(sample)
-    return int(len(values) * (_POINTER_BYTES + size))
-
-
-def _object_bytes(value: Any) -> int:  # noqa: ANN401
-    size = sys.getsizeof(value)
-    if isinstance(value, list | tuple):
-        size += sum(map(sys.getsizeof, value))
-    elif isinstance(value, np.ndarray) and value.base is not None:
-        size += value.nbytes
-    return size
 
 
 def print_report(report: Report, out: object) -> None:

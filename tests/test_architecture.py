@@ -39,7 +39,8 @@ _MAY_IMPORT: dict[str, set[str]] = {
     "convert.order": {"convert.id_text"},
     "convert.options": {"convert.ids", "convert.schema"},
     "convert.preconditions": {"convert.options", "convert.errors"},
-    "convert.report": {"convert.pickle_reader", "convert.schema", "convert.errors"},
+    "convert.column_bytes": {"convert.pickle_reader"},
+    "convert.report": {"convert.schema", "convert.errors"},
     "convert.permute": set(),
     "convert.background_file": set(),
     "convert.ipc": {"convert.schema"},
@@ -52,7 +53,7 @@ _MAY_IMPORT: dict[str, set[str]] = {
     "convert.reading": {
         "convert.pickle_reader", "convert.validation", "convert.vectors", "convert.ids",
         "convert.id_text", "convert.dictionary", "convert.problems", "convert.schema",
-        "convert.report", "convert.writer",
+        "convert.column_bytes", "convert.writer",
     },
     "convert.pipeline": {
         "convert.source", "convert.fields", "convert.digest", "convert.memory", "convert.reading",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from convert.pickle_reader.spans import Raw
+from convert.pickle_reader.stand_ins import Opaque
 
 if TYPE_CHECKING:
     from convert.pickle_reader.spans import Buffer
@@ -15,32 +16,53 @@ _MAX_LENGTH = 1 << 40
 _MAX_NAME = 40
 
 
-def array(args: tuple[Any, ...], _data: Buffer) -> pa.Array:
-    ((arrow_type, length, null_count, offset, buffers, children, dictionary),) = args
+class ArrowArray(Opaque):
+    """An array of a type that no field can have."""
+
+
+class ArrowType(Opaque):
+    """Such a type."""
+
+
+def array(args: tuple[Any, ...], data: Buffer) -> pa.Array | ArrowArray:
+    (state,) = args
     # Nulls without a type have no buffer that bounds their number.
-    if (
-        not isinstance(arrow_type, pa.DataType)
-        or children
-        or dictionary is not None
-        or pa.types.is_null(arrow_type)
-    ):
+    if isinstance(state[0], Opaque) or state[0] == pa.null():
+        return ArrowArray((), data)
+    return _restored(state)
+
+
+def _restored(state: tuple[Any, ...]) -> pa.Array:
+    """Return an array on its buffers; one of lists or of a dictionary has others within."""
+    arrow_type, length, null_count, offset, buffers, children, dictionary = state
+    if not isinstance(arrow_type, pa.DataType) or pa.types.is_null(arrow_type):
         message = f"an Arrow array of type {arrow_type}"
-        raise ValueError(message)
+        raise TypeError(message)
     # Arrow's validation takes what it is told about the offset for granted.
     if any(type(n) is not int or not 0 <= n <= _MAX_LENGTH for n in (length, offset)):
         message = "a length or offset that is none"
         raise ValueError(message)
-    made = pa.Array.from_buffers(arrow_type, length, buffers, null_count, offset)
+    is_encoded = pa.types.is_dictionary(arrow_type)
+    is_list = pa.types.is_nested(arrow_type)
+    made = pa.Array.from_buffers(
+        arrow_type.index_type if is_encoded else arrow_type,
+        length, buffers, null_count, offset,
+        [_restored(child) for child in children] if is_list else None,
+    )  # fmt: skip
     made.validate(full=True)  # the buffers are the file's: offsets, UTF-8
-    return made
+    return pa.DictionaryArray.from_arrays(made, _restored(dictionary)) if is_encoded else made
 
 
-def chunked_array(args: tuple[Any, ...], _data: Buffer) -> pa.ChunkedArray:
+def chunked_array(args: tuple[Any, ...], data: Buffer) -> pa.ChunkedArray | ArrowArray:
     """Join Arrow arrays; Arrow itself would also take lists of anything, and not survive some."""
     chunks, *arrow_type = args
+    if isinstance(chunks, list) and any(isinstance(chunk, ArrowArray) for chunk in chunks):
+        return ArrowArray((), data)
     if not isinstance(chunks, list) or not all(isinstance(chunk, pa.Array) for chunk in chunks):
         message = "chunks that are no Arrow arrays"
         raise TypeError(message)
+    if any(isinstance(of, Opaque) for of in arrow_type):  # no chunks
+        return ArrowArray((), data)
     return pa.chunked_array(chunks, *arrow_type)
 
 
@@ -71,3 +93,36 @@ def timestamp(args: tuple[Any, ...], _data: Buffer) -> pa.DataType:
 
 def duration(args: tuple[Any, ...], _data: Buffer) -> pa.DataType:
     return pa.duration(*args)
+
+
+def decimal128(args: tuple[Any, ...], _data: Buffer) -> pa.DataType:
+    return pa.decimal128(*args)
+
+
+def field(args: tuple[Any, ...], data: Buffer) -> pa.Field | ArrowType:
+    """Make what a list has items of; its metadata isn't kept."""
+    name, arrow_type, nullable, *_metadata = args
+    if isinstance(arrow_type, Opaque):
+        return ArrowType((), data)
+    return pa.field(name, arrow_type, nullable)
+
+
+def list_(args: tuple[Any, ...], data: Buffer) -> pa.DataType | ArrowType:
+    """Make a type of lists; lists of lists are no field's, and their depth had no end."""
+    items, *size = args
+    if isinstance(items, Opaque) or _is_composed(
+        items.type if isinstance(items, pa.Field) else items
+    ):
+        return ArrowType((), data)
+    return pa.list_(items, *size)
+
+
+def dictionary(args: tuple[Any, ...], data: Buffer) -> pa.DataType | ArrowType:
+    indices, values, *is_ordered = args
+    if isinstance(values, Opaque) or _is_composed(values):
+        return ArrowType((), data)
+    return pa.dictionary(indices, values, *is_ordered)
+
+
+def _is_composed(arrow_type: pa.DataType) -> bool:
+    return bool(pa.types.is_nested(arrow_type) or pa.types.is_dictionary(arrow_type))

@@ -10,7 +10,12 @@ import numpy as np
 import pyarrow as pa
 
 from convert.pickle_reader.columns import Batch, Values, make_column
-from convert.pickle_reader.errors import DamagedPickle, EndlessValue, PickleReaderError
+from convert.pickle_reader.errors import (
+    DamagedPickle,
+    EndlessValue,
+    PickleReaderError,
+    UnsupportedPickle,
+)
 from convert.pickle_reader.numpy_values import Array, item_count
 from convert.pickle_reader.pandas_values import (
     ArrayBacked,
@@ -22,6 +27,7 @@ from convert.pickle_reader.pandas_values import (
     Index,
     Masked,
 )
+from convert.pickle_reader.stand_ins import Opaque
 from convert.pickle_reader.vectors import FloatLists
 
 if TYPE_CHECKING:
@@ -65,8 +71,11 @@ class FrameColumns:
     def __init__(self, frame: Frame, data: Buffer, plain: Plain) -> None:
         self._data = data
         self._plain = plain
-        blocks, axes, *_ = _checked(frame.state["_mgr"], Blocks).args
-        labels = self._as_list(self._unwrapped(axes[0]))
+        blocks, (named, index), *_ = _checked(frame.state["_mgr"], Blocks).args
+        if isinstance(named, Opaque):
+            message = f"columns named by a {type(named).__name__}"
+            raise UnsupportedPickle(message, len(data))
+        labels = self._as_list(self._unwrapped(named))
         repeated = [label for label, count in Counter(labels).items() if count > 1]
         if repeated:
             message = f"there are several columns {repeated[0]!r}"
@@ -84,7 +93,11 @@ class FrameColumns:
             for label, column in zip(labels, placed, strict=True)
             if column is not None
         }
-        lengths = {len(column) for column in self.columns.values()}
+        if isinstance(index, Index) and isinstance(index.name, str):  # as set_index() makes it
+            self.columns.setdefault(index.name, self._unwrapped(index))
+        lengths = {
+            len(column) for column in self.columns.values() if not isinstance(column, Opaque)
+        }
         if len(lengths) > 1:
             message = f"its columns have {sorted(lengths)} rows"
             raise ValueError(message)
@@ -114,6 +127,8 @@ class FrameColumns:
         return whole_row
 
     def _slice(self, column: Any, begin: int, end: int) -> Values:  # noqa: ANN401
+        if isinstance(column, Opaque):
+            return [column] * (end - begin)
         if isinstance(column, _Objects):
             first = column.begin
             values = list(self._plain.items(column.items, first + begin, first + end))
@@ -130,6 +145,8 @@ class FrameColumns:
             message = "arrays in arrays in arrays"
             raise ValueError(message)
         match values:
+            case Opaque():
+                return values
             case Array():
                 return self._array_column(values, position)
             case Index():
@@ -139,21 +156,23 @@ class FrameColumns:
             case Categorical():
                 return self._categorical(values, depth + 1)
             case Masked():
-                state = values.state
-                numbers = _native(_checked(state["_data"], Array).view(self._data))
-                if numbers.dtype.kind not in "biuf":
-                    message = f"a nullable column of {numbers.dtype}"
-                    raise ValueError(message)
-                return pa.array(numbers, mask=_checked(state["_mask"], Array).view(self._data))
+                return self._nullable(values)
             case ArrowBacked():
                 state = values.state
                 array = state["_pa_array"] if "_pa_array" in state else state["_data"]
                 if isinstance(array, pa.ChunkedArray):
                     return array.combine_chunks()
-                return _checked(array, pa.Array)
+                return _checked(array, pa.Array | Opaque)
             case _:
                 message = f"a column is a {type(values).__name__}"
                 raise TypeError(message)
+
+    def _nullable(self, values: Masked) -> pa.Array:
+        numbers = _native(_checked(values.state["_data"], Array).view(self._data))
+        if numbers.dtype.kind not in "biuf":
+            message = f"a nullable column of {numbers.dtype}"
+            raise ValueError(message)
+        return pa.array(numbers, mask=_checked(values.state["_mask"], Array).view(self._data))
 
     def _array_column(self, array: Array, position: int) -> Any:  # noqa: ANN401
         """Return one column of a block, (columns, rows) or of rows alone."""
@@ -174,6 +193,8 @@ class FrameColumns:
         codes = _native(_first(values.state, Array).view(self._data))
         kind = _first(values.state, CategoricalType)
         categories = self._unwrapped(kind.state["categories"], 0, depth)
+        if isinstance(categories, Opaque):
+            return categories
         if codes.dtype.kind != "i" or codes.ndim != 1:
             message = f"codes of {codes.dtype}"
             raise ValueError(message)

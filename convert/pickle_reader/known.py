@@ -8,7 +8,7 @@ pickles its public names, older versions the modules that define the classes.
 from __future__ import annotations
 
 from convert.pickle_reader import arrow_values, numpy_values, pandas_values, python_values
-from convert.pickle_reader.stand_ins import Inert, Known
+from convert.pickle_reader.stand_ins import Inert, Known, Opaque
 
 _INTEGER_DTYPES = " ".join(
     f"{module}.{sign}Int{bits}Dtype"
@@ -34,6 +34,7 @@ _ALLOWED = (
     (python_values.decimal_number, "decimal.Decimal"),
     (python_values.Uuid, "uuid.UUID"),
     (python_values.utc, "pytz._UTC"),
+    (python_values.attribute, "builtins.getattr __builtin__.getattr"),
     # NumPy
     (numpy_values.Dtype, "numpy.dtype"),
     (numpy_values.no_call, "numpy.ndarray"),
@@ -53,6 +54,10 @@ _ALLOWED = (
     (arrow_values.type_for_alias, "pyarrow.lib.type_for_alias"),
     (arrow_values.timestamp, "pyarrow.lib.timestamp"),
     (arrow_values.duration, "pyarrow.lib.duration"),
+    (arrow_values.decimal128, "pyarrow.lib.decimal128"),
+    (arrow_values.field, "pyarrow.lib.field"),
+    (arrow_values.list_, "pyarrow.lib.list_"),
+    (arrow_values.dictionary, "pyarrow.lib.dictionary"),
     # pandas
     (pandas_values.Frame, "pandas.DataFrame pandas.core.frame.DataFrame"),
     (pandas_values.Blocks, "pandas.core.internals.managers.BlockManager"),
@@ -64,12 +69,18 @@ _ALLOWED = (
             "pandas.RangeIndex pandas.core.indexes.range.RangeIndex "
             "pandas.core.indexes.numeric.Int64Index pandas.core.indexes.numeric.UInt64Index "
             "pandas.core.indexes.numeric.Float64Index "
-            "pandas.DatetimeIndex pandas.core.indexes.datetimes.DatetimeIndex"
+            "pandas.DatetimeIndex pandas.core.indexes.datetimes.DatetimeIndex "
+            "pandas.TimedeltaIndex pandas.core.indexes.timedeltas.TimedeltaIndex "
+            "pandas.CategoricalIndex pandas.core.indexes.category.CategoricalIndex"
         ),
     ),
     (
         pandas_values.new_index,
-        "pandas.core.indexes.base._new_Index pandas.core.indexes.datetimes._new_DatetimeIndex",
+        (
+            "pandas.core.indexes.base._new_Index pandas.core.indexes.datetimes._new_DatetimeIndex "
+            "pandas.core.indexes.timedeltas._new_TimedeltaIndex "
+            "pandas.core.indexes.interval._new_IntervalIndex"
+        ),
     ),
     (pandas_values.Categorical, "pandas.Categorical pandas.core.arrays.categorical.Categorical"),
     (
@@ -84,7 +95,13 @@ _ALLOWED = (
             "pandas.arrays.TimedeltaArray pandas.core.arrays.timedeltas.TimedeltaArray"
         ),
     ),
-    (pandas_values.array_backed, "pandas._libs.arrays.__pyx_unpickle_NDArrayBacked"),
+    (
+        pandas_values.array_backed,
+        (
+            "pandas._libs.arrays.__pyx_unpickle_NDArrayBacked "
+            "pandas._libs.interval.__pyx_unpickle_IntervalMixin"
+        ),
+    ),
     (
         pandas_values.ArrowBacked,
         (
@@ -112,8 +129,36 @@ _ALLOWED = (
             "pandas.Float64Dtype pandas.core.arrays.floating.Float64Dtype " + _INTEGER_DTYPES
         ),
     ),
-    (python_values.nothing, "pandas._libs.tslibs.nattype._nat_unpickle"),
+    (
+        python_values.nothing,
+        "pandas._libs.tslibs.nattype._nat_unpickle pandas._libs.tslibs.nattype.__nat_unpickle",
+    ),
     (python_values.timestamp, "pandas._libs.tslibs.timestamps._unpickle_timestamp"),
+    (python_values.pandas_timedelta, "pandas._libs.tslibs.timedeltas._timedelta_unpickle"),
+)
+# Values that may stand in columns and indexes that a conversion ignores.
+_OPAQUE = (
+    "zoneinfo.ZoneInfo pytz._p pytz.FixedOffset dateutil.tz.tz.tzutc "
+    "dateutil.tz._tzfile.tzfile dateutil.tz._tzfile._unpickle pyarrow.lib.struct "
+    "pandas.Series pandas.core.series.Series pandas.core.internals.managers.SingleBlockManager "
+    "pandas.Interval pandas._libs.interval.Interval "
+    "pandas.Period pandas._libs.tslibs.period.Period pandas._libs.sparse.IntIndex "
+    "pandas.arrays.IntervalArray pandas.core.arrays.interval.IntervalArray "
+    "pandas.arrays.PeriodArray pandas.core.arrays.period.PeriodArray "
+    "pandas.arrays.SparseArray pandas.core.arrays.sparse.array.SparseArray "
+    "pandas.IntervalDtype pandas.core.dtypes.dtypes.IntervalDtype "
+    "pandas.PeriodDtype pandas.core.dtypes.dtypes.PeriodDtype "
+    "pandas.SparseDtype pandas.core.arrays.sparse.dtype.SparseDtype "
+    "pandas.core.dtypes.dtypes.SparseDtype "
+    "pandas.IntervalIndex pandas.core.indexes.interval.IntervalIndex "
+    "pandas.MultiIndex pandas.core.indexes.multi.MultiIndex "
+    "pandas.PeriodIndex pandas.core.indexes.period.PeriodIndex"
+)
+_FREQUENCIES = (
+    "BusinessDay BusinessHour BusinessMonthBegin BusinessMonthEnd BYearBegin BYearEnd "
+    "BQuarterBegin BQuarterEnd Day Hour Micro Milli Minute MonthBegin MonthEnd Nano "
+    "QuarterBegin QuarterEnd Second SemiMonthBegin SemiMonthEnd Week WeekOfMonth "
+    "YearBegin YearEnd"
 )
 # Names that are values themselves.
 _CONSTANTS = "pandas.NA", "pandas._libs.missing.NA"
@@ -123,4 +168,10 @@ KNOWN: dict[tuple[str, str], Known | None] = {
     for call, paths in _ALLOWED
     for module, _, name in (path.rpartition(".") for path in paths.split())
 }
+for _path in [
+    *_OPAQUE.split(),
+    *(f"pandas._libs.tslibs.offsets.{name}" for name in _FREQUENCIES.split()),
+]:
+    _module, _, _name = _path.rpartition(".")
+    KNOWN[_module, _name] = Known(_path, type(_name, (Opaque,), {}))
 KNOWN.update((tuple(path.rsplit(".", 1)), None) for path in _CONSTANTS)  # type: ignore[misc]

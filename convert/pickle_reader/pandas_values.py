@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from convert.pickle_reader.numpy_values import Array
-from convert.pickle_reader.stand_ins import Inert, Known
+from convert.pickle_reader.stand_ins import Inert, Known, Opaque, is_opaque
 
 if TYPE_CHECKING:
     from convert.pickle_reader.spans import Buffer
@@ -25,7 +25,9 @@ class Blocks(Inert):
 
 
 class Index(Inert):
-    """Any index; args: its data."""
+    """Any index; args: its data. `name` is that of the column it once was, or None."""
+
+    name: object = None
 
 
 class Categorical(Inert):
@@ -48,8 +50,10 @@ class ArrowBacked(Inert):
     """An array around an Arrow array; state: _pa_array (once _data)."""
 
 
-def array_backed(args: tuple[Any, ...], data: Buffer) -> Inert:
+def array_backed(args: tuple[Any, ...], data: Buffer) -> Inert | Opaque:
     kind, _checksum, state = args
+    if is_opaque(kind):
+        return _skipped(kind, data)
     if not isinstance(kind, Known) or not (
         isinstance(kind.call, type) and issubclass(kind.call, ArrayBacked | Categorical)
     ):
@@ -66,12 +70,21 @@ def block(args: tuple[Any, ...], _data: Buffer) -> tuple[object, object]:
     return values, placement
 
 
-def new_index(args: tuple[Any, ...], data: Buffer) -> Index:
-    _kind, state = args
+def _skipped(kind: Known, data: Buffer) -> Opaque:
+    made: Any = kind.call((), data)
+    return cast("Opaque", made)
+
+
+def new_index(args: tuple[Any, ...], data: Buffer) -> Index | Opaque:
+    kind, state = args
+    if is_opaque(kind):
+        return _skipped(kind, data)
     if "start" in state:  # a RangeIndex
         numbers = range(state["start"], state["stop"], state["step"])
         if len(numbers) > _MAX_LABELS:
             return Index((None,), data)  # rows, whose labels nobody asks for
         array = np.array(numbers, np.int64)
         return Index((Array(array.shape, array.dtype, array.tobytes()),), data)
-    return Index((state.get("data"),), data)
+    made = Index((state.get("data"),), data)
+    made.name = state.get("name")
+    return made

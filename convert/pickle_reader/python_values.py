@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from convert.pickle_reader.errors import UnsupportedPickle
 from convert.pickle_reader.keys import checked_keys
 from convert.pickle_reader.spans import Raw, Text
-from convert.pickle_reader.stand_ins import StandIn
+from convert.pickle_reader.stand_ins import Known, Opaque, StandIn
 
 if TYPE_CHECKING:
     from convert.pickle_reader.spans import Buffer
@@ -76,6 +77,9 @@ def time(args: tuple[Any, ...], _data: Buffer) -> dt.time:
 
 
 def _zone(zone: object = None) -> dt.timezone | None:
+    """Return a zone of a fixed offset; the rules of others aren't in the pickle."""
+    if isinstance(zone, Opaque):
+        return None
     if zone is not None and not isinstance(zone, dt.timezone):
         message = f"a time zone of {type(zone).__name__}"
         raise TypeError(message)
@@ -95,6 +99,15 @@ def timezone(args: tuple[Any, ...], _data: Buffer) -> dt.timezone:
         message = "no offset"
         raise TypeError(message)
     return dt.timezone(offset, *name)
+
+
+def attribute(args: tuple[Any, ...], _data: Buffer) -> Known:
+    """Stand for `getattr`, by which a time zone names the function that makes it."""
+    owner, name = args
+    if not isinstance(owner, Known) or (owner.name, name) != ("zoneinfo.ZoneInfo", "_unpickle"):
+        message = "an attribute that no time zone needs"
+        raise UnsupportedPickle(message, 0)
+    return owner
 
 
 def utc(_args: tuple[Any, ...], _data: Buffer) -> dt.timezone:
@@ -167,13 +180,22 @@ def make_slice(args: tuple[Any, ...], _data: Buffer) -> slice:
 
 
 def timestamp(args: tuple[Any, ...], _data: Buffer) -> object:
-    """Make a pandas Timestamp; its resolution is a number of NumPy's C interface."""
+    """Make a pandas Timestamp; its zone isn't kept."""
     value, _frequency, _zone_of, *resolution = args
-    unit = {7: "s", 8: "ms", 9: "us", 10: "ns"}[resolution[0] if resolution else 10]
+    return _count_of("M8", value, *resolution)
+
+
+def pandas_timedelta(args: tuple[Any, ...], _data: Buffer) -> object:
+    return _count_of("m8", *args)
+
+
+def _count_of(kind: str, value: object, resolution: int = 10) -> object:
+    """Make a NumPy scalar; a resolution is a number of NumPy's C interface."""
+    unit = {7: "s", 8: "ms", 9: "us", 10: "ns"}[resolution]
     if type(value) is not int:
         message = "a number that is none"
         raise TypeError(message)
-    return np.array(value, f"M8[{unit}]")[()]
+    return np.array(value, f"{kind}[{unit}]")[()]
 
 
 def nothing(_args: tuple[Any, ...], _data: Buffer) -> None:

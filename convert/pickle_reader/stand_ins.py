@@ -32,6 +32,22 @@ class StandIn:
         raise NotImplementedError
 
 
+class Opaque(StandIn):
+    """A value that is only skipped, of a class whose name a class of its own has."""
+
+    def __init__(self, _args: tuple[Any, ...], _data: Buffer) -> None:
+        pass
+
+    def build(self, state: Any, data: Buffer) -> None:  # noqa: ANN401
+        del state, data
+
+
+def is_opaque(value: object) -> bool:
+    """Whether `value` is a name whose values are only skipped."""
+    call = value.call if isinstance(value, Known) else None
+    return isinstance(call, type) and issubclass(call, Opaque)
+
+
 class Inert(StandIn):
     """Keeps what the pickle passes to a class: `args` to construct it, `state` to fill it."""
 

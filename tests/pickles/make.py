@@ -10,6 +10,7 @@ import datetime as dt
 import pickle
 import sys
 import uuid
+import zoneinfo
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,25 @@ def _with_extras() -> Any:
     return frame
 
 
+def _with_skipped() -> Any:
+    """Columns and an index that a conversion has to skip."""
+    days = pd.date_range("2023-01-01", periods=_ROWS)
+    frame = _frame()
+    frame["Published"] = days.tz_localize("Europe/Kiev")
+    frame["Seen"] = days.tz_localize(zoneinfo.ZoneInfo("Europe/Kiev"))
+    frame["Stamp"] = pd.Series(list(frame["Published"]), dtype=object)
+    frame["Month"] = pd.period_range("2023-01", periods=_ROWS, freq="M")
+    frame["Range"] = pd.interval_range(0, _ROWS)
+    frame["Rare"] = pd.arrays.SparseArray([0, 0, 1, 0, 0, 2])
+    frame["Band"] = pd.cut(np.arange(_ROWS), 3)
+    frame["Due"] = pd.Categorical(days)
+    return frame.set_index(days)
+
+
+def _indexed_by(*arrays: Any) -> Any:
+    return _frame().set_index(pd.MultiIndex.from_arrays(arrays))
+
+
 def _frames() -> dict[str, Any]:
     """Return the table by the kind of its columns."""
     years: list[Any] = [n or None for n in _COLUMNS["exp_years"]]
@@ -75,6 +95,13 @@ def _frames() -> dict[str, Any]:
         frames["arrowdtype"] = _with_types(
             company_name=pd.ArrowDtype(pa.string()), exp_years=pd.ArrowDtype(pa.int32())
         )
+        frames["listed"] = _with_types(
+            company_name=pd.ArrowDtype(pa.dictionary(pa.int32(), pa.string())),
+            job_post_vectors=pd.ArrowDtype(pa.list_(pa.float32())),
+        )
+    frames["skipped"] = _with_skipped()
+    frames["keyed"] = _frame().set_index("id")
+    frames["multi"] = _indexed_by(list("aabbcc"), pd.timedelta_range("1h", periods=_ROWS))
     return frames
 
 

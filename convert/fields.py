@@ -36,30 +36,33 @@ class FieldNames:
         """Whether a column of that name may be a field."""
         return str(name) in self._all
 
+    def by_field(self, present: Collection[Any]) -> dict[str, list[Any]]:
+        """Return the columns of each field that is there, in the order of COLUMN_NAMES."""
+        found = {
+            field: [name for name in present if str(name) in known]
+            for field, known in self._known.items()
+        }
+        return {field: names for field, names in found.items() if names}
+
     def choose(self, present: Collection[Any]) -> dict[str, Any]:
-        """Return the column of each field that is there.
+        """Return the column of each field that some rows have.
 
         UnreadableSourceError: two columns are there for one field.
         """
-        chosen = {}
-        named = {str(name): name for name in present}
-        for field, known in self._known.items():
-            found = [named[name] for name in known if name in named]
-            if len(found) > 1:
-                message = (
-                    f"{field}: there is {' and '.join(map(repr, found))}; choose with --column"
-                )
+        by_field = self.by_field(present)
+        for field, names in by_field.items():
+            if len(names) > 1:
+                found = " and ".join(repr(str(name)) for name in names)
+                message = f"{field}: there is {found}; choose with --column"
                 raise UnreadableSourceError(message)
-            if found:
-                chosen[field] = found[0]
-        return chosen
+        return {field: name for field, (name,) in by_field.items()}
 
     def require(self, present: Collection[Any]) -> None:
         """Raise UnreadableSourceError if the column of a field that must be there isn't."""
-        chosen = self.choose(present)
+        found = self.by_field(present)
         for field, known in self._known.items():
             is_optional = field in OPTIONAL_FIELDS and field not in self._asked_for
-            if field not in chosen and not is_optional:
+            if field not in found and not is_optional:
                 have = ", ".join(repr(str(name)) for name in present) or "none"
                 message = (
                     f"there is no column {' or '.join(map(repr, known))} for {field}; "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
@@ -69,9 +68,8 @@ def inspect(path: Path, phases: Phases) -> Contents:
     contents.kind, contents.rows = source.kind, rows
     contents.globals_named = source.globals_named
     contents.types = {str(name): seen.get(name, Counter()) for name in source.columns}
-    with contextlib.suppress(UnreadableSourceError):  # two columns for one field: not its concern
-        chosen = FieldNames({}).choose(source.columns)
-        contents.fields = {str(name): known for known, name in chosen.items()}
+    found = FieldNames({}).by_field(source.columns)
+    contents.fields = {str(name): known for known, names in found.items() for name in names}
     return contents
 
 

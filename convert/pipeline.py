@@ -124,7 +124,7 @@ class _Conversion:
 
         for batch in self._source.batches(self._names.may_be, told):
             first = reading.rows
-            rows, problems = reading.take(batch, self._names.choose(self._source.columns))
+            rows, problems = reading.take(batch, self._names.choose(batch.columns))
             if options.skip_invalid:
                 rejects.add(problems, first, batch.row)
             # Without --skip-invalid the first problem makes the rest a count of problems.
@@ -172,13 +172,16 @@ class _Conversion:
     def report(
         self, info: DatasetInfo, reading: Reading, peak_bytes: int, phases: Phases
     ) -> Report:
-        names = self._names.choose(self._source.columns)
-        used = set(names.values())
+        columns = self._source.columns
+        names = {  # parts of a folder may have several
+            field: ", ".join(map(str, found))
+            for field, found in self._names.by_field(columns).items()
+        }
         return Report(
             info=info,
             ids=_ids_said(reading, names),
             rejected=reading.problems.invalid_rows,
-            ignored=[str(name) for name in self._source.columns if name not in used],
+            ignored=[str(name) for name in columns if not self._names.may_be(name)],
             nulls_replaced=reading.nulls_replaced,
             memory=_memory(info, reading, names),
             peak_bytes=peak_bytes,
@@ -228,21 +231,21 @@ def _refuse_duplicates(ids: NDArray[np.uint8], order: NDArray[np.integer], kind:
     raise DuplicateIdsError(message)
 
 
-def _ids_said(reading: Reading, names: Mapping[str, object]) -> str:
+def _ids_said(reading: Reading, names: Mapping[str, str]) -> str:
     mode = reading.shape.mode
     if mode is IdMode.KEEP:
-        return f"kept from {str(names['id'])!r}"
+        return f"kept from {names['id']!r}"
     if "id" in names:
-        return f"generated ({mode}), those in {str(names['id'])!r} dropped"
+        return f"generated ({mode}), those in {names['id']!r} dropped"
     return f"generated ({mode}): the source has no column 'id' (--column id=NAME names another)"
 
 
-def _memory(info: DatasetInfo, reading: Reading, names: Mapping[str, object]) -> list[ColumnMemory]:
+def _memory(info: DatasetInfo, reading: Reading, names: Mapping[str, str]) -> list[ColumnMemory]:
     row_bytes = {"id": 16, "exp_years": 4, "vector": 4 * info.dimension}
     return [
         ColumnMemory(
             field=field,
-            name=str(names.get(field, "(generated)")),
+            name=names.get(field, "(generated)"),
             source=reading.source_bytes[field],
             arrow=row_bytes.get(field, 4) * info.rows,
         )

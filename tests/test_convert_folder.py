@@ -217,13 +217,26 @@ def test_a_column_that_no_part_has_is_an_error(folder: Path) -> None:
         p.convert_file(folder, columns={"company_name": "Firm"})
 
 
-def test_parts_with_two_names_for_a_field_are_an_error(folder: Path) -> None:
-    """One part's name for it doesn't count for another's."""
-    records = [
-        {**{k: v for k, v in r.items() if k != "company_name"}, "Company Name": "x"}
-        for r in p.make_records(5, seed=1)
-    ]
-    _write_part(folder / "part-7.parquet", records)
+def test_each_part_may_have_its_own_name_for_a_field(tmp_path: Path) -> None:
+    """Old parts say Company Name, new ones company_name: all of them are in the output."""
+    folder = tmp_path / "jobs"
+    folder.mkdir()
+    parts = [p.make_records(5, seed=seed) for seed in range(2)]
+    old = [{"Company Name" if k == "company_name" else k: r[k] for k in r} for r in parts[0]]
+    _write_part(folder / "1.parquet", old)
+    _write_part(folder / "2.parquet", parts[1])
+    report = _converted(folder)
+
+    assert p.rows_expected([*parts[0], *parts[1]]) == p.rows_of(p.arrow_path(folder))
+    assert [] == report.ignored
+    assert "Company Name, company_name" == report.memory[1].name
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "pkl"])
+def test_a_part_with_two_columns_for_a_field_is_an_error(suffix: str, folder: Path) -> None:
+    """Which of the two is meant isn't guessed."""
+    records = [{**r, "Company Name": "x"} for r in p.make_records(5, seed=1)]
+    _write_part(folder / f"part-7.{suffix}", records)
 
     with pytest.raises(UnreadableSourceError, match=r"company_name: .*'Company Name'"):
         p.convert_file(folder)

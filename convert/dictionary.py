@@ -12,6 +12,8 @@ from convert.errors import UnreadableSourceError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from convert.validation import TextColumn
+
 
 class Dictionary:
     """The distinct texts of a column, numbered in the order in which they appear."""
@@ -19,13 +21,11 @@ class Dictionary:
     def __init__(self) -> None:
         self._places: dict[str, int] = {}
 
-    def places(self, texts: pa.StringArray) -> NDArray[np.int32]:
-        """Return the place of each of `texts`, which has no nulls: int32 (rows,)."""
-        encoded = texts.dictionary_encode()
+    def places(self, texts: TextColumn) -> NDArray[np.int32]:
+        """Return the place of each of `texts`: int32 (rows,)."""
         known = self._places
-        distinct = [known.setdefault(text, len(known)) for text in encoded.dictionary.to_pylist()]
-        indices = np.frombuffer(encoded.indices.buffers()[1], np.int32, len(texts))
-        return np.array(distinct, np.int32)[indices]
+        distinct = [known.setdefault(text, len(known)) for text in texts.distinct]
+        return np.array(distinct, np.int32)[texts.indices]
 
     def texts(self) -> pa.StringArray:
         """Return the texts, each at its place. UnreadableSourceError: more than 2 GiB."""

@@ -123,18 +123,21 @@ class _Conversion:
             advance(count)
 
         for batch in self._source.batches(self._names.may_be, told):
-            first = reading.rows
-            rows, problems = reading.take(batch, self._names.choose(batch.columns))
-            if options.skip_invalid:
-                rejects.add(problems, first, batch.row)
-            # Without --skip-invalid the first problem makes the rest a count of problems.
-            is_wanted = options.skip_invalid or not reading.problems.invalid_rows
-            if is_wanted and reading.shape.dimension:
-                if writer is None:
-                    room.check(self._source.rows, reading.shape.dimension)
-                    writer = DatasetWriter(file, options.source.name, reading.shape.dimension)
-                writer.append(rows)
-            del batch, rows  # what they hold of the file is let go before more is read
+            names = self._names.choose(batch.columns)
+            for piece in batch.pieces(reading.look(batch, names)):
+                first = reading.rows
+                rows, problems = reading.take(piece, names)
+                if options.skip_invalid:
+                    rejects.add(problems, first, piece.row)
+                # Without --skip-invalid the first problem makes the rest a count of problems.
+                is_wanted = options.skip_invalid or not reading.problems.invalid_rows
+                if is_wanted and reading.shape.dimension:
+                    if writer is None:
+                        room.check(self._source.rows, reading.shape.dimension)
+                        writer = DatasetWriter(file, options.source.name, reading.shape.dimension)
+                    writer.append(rows)
+                del rows
+            del batch, piece  # what they hold of the file is let go before more is read
         if writer is not None:
             writer.wait()
         return reading, writer

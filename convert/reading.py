@@ -19,7 +19,14 @@ from convert.writer import Rows
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from convert.pickle_reader import Batch, Values
+
+
+# Of vectors that are taken at once: a batch of 384 floats a row.
+_PIECE_BYTES = 6 << 20
 
 
 class Shape(NamedTuple):
@@ -82,6 +89,17 @@ class Reading:
     def shape(self) -> Shape:
         return self.guess or self.true_shape
 
+    def look(self, batch: Batch, names: Mapping[str, Any]) -> int:
+        """Guess from the first batch; return how many rows to take at once.
+
+        `names` are the columns of the fields.
+        """
+        if self.guess is None:
+            first = Reading(self.wishes)
+            first._count(_Fields(batch, names, 0), names)
+            self.guess = first.true_shape
+        return max(_PIECE_BYTES // max(4 * self.guess.dimension, 1), 1)
+
     @property
     def true_shape(self) -> Shape:
         mode = self.wishes.mode or (IdMode.KEEP if self.has_ids else IdMode.UUID7)
@@ -99,13 +117,7 @@ class Reading:
         Rows that have problems hold nothing useful.
         """
         fields = _Fields(batch, names, self.rows)
-        lengths = vector_lengths(fields["vector"])
-        texts = id_texts(fields["id"])
-        self.rows += batch.rows
-        self.has_ids |= "id" in names
-        self._dimensions.update(lengths.tolist())
-        self._id_lengths.update(map(len, texts))
-        self.guess = self.shape
+        lengths, texts = self._count(fields, names)
         for name, column in names.items():
             if column in batch.columns:  # a part of a folder may lack it
                 self.source_bytes[name] += source_bytes(batch.columns[column])
@@ -125,12 +137,23 @@ class Reading:
             column = text_column(fields[name])
             add(name, column.problems)
             self.nulls_replaced[name] += column.nulls_replaced
-            narrow[name] = self.dictionaries[name].places(column.values)
+            narrow[name] = self.dictionaries[name].places(column)
         vectors = vector_matrix(fields["vector"], lengths, self.shape.dimension)
         add("vector", vectors.problems)
         if problems:
             self.problems.add(problems)
         return Rows(narrow, vectors.matrix), problems
+
+    def _count(
+        self, fields: _Fields, names: Mapping[str, Any]
+    ) -> tuple[NDArray[np.int64], list[str]]:
+        """Count what tells the true shape; return the vectors' lengths and the ids' texts."""
+        lengths, texts = vector_lengths(fields["vector"]), id_texts(fields["id"])
+        self.rows += len(texts)
+        self.has_ids |= "id" in names
+        self._dimensions.update(lengths.tolist())
+        self._id_lengths.update(map(len, texts))
+        return lengths, texts
 
     def _ids(self, fields: _Fields, texts: list[str]) -> Ids:
         mode, kind, _ = self.shape

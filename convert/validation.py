@@ -2,53 +2,67 @@
 
 Each function returns the column, the nulls it replaced, and the rows it can't convert
 with the reason. In those rows the column holds a default, which must not be used.
-A column that is right is converted at once; only one that isn't is looked at a row at a
-time, to say which rows are wrong.
+What rows have in common is looked at once; only a column that isn't right is looked at a
+row at a time, to say which rows are wrong.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from convert.pickle_reader import FloatLists
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from convert.pickle_reader import Values
 
 _YEARS_TEXT = re.compile(r"0*([0-9]+)y?")
 _NO_YEARS_TEXT = "no_exp"
-_PLAIN_TYPES = frozenset({str, int, float, bool, type(None)})
+_TEXT_OR_NULL = frozenset({str, type(None)})
 _INT32 = np.iinfo(np.int32)
 _INT32_DIGITS = 10
 # NumPy has longer floats, which Arrow doesn't.
 _ARROW_MAX_ITEM_BYTES = 8
 
 
-class Column(NamedTuple):
+class TextColumn(NamedTuple):
+    """Each row is one of the `distinct` texts, of which there may be equal ones."""
+
+    distinct: list[str]
+    indices: NDArray[np.int64]
+    nulls_replaced: int
+    problems: dict[int, str]
+
+
+class YearsColumn(NamedTuple):
+    """`values` is int32."""
+
     values: pa.Array
     nulls_replaced: int
     problems: dict[int, str]
 
 
-def text_column(values: Values) -> Column:
-    """Convert to a string column; null becomes ""."""
-    if isinstance(values, pa.Array):
-        plain = values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
-        if _is_text(plain.type):
-            text = plain.cast(pa.string())
-            return Column(text.fill_null(""), text.null_count, {})
-        values = python_values(plain)
-    texts, problems = _texts(python_values(values))
-    column = pa.array(texts, pa.string())
-    return Column(column.fill_null(""), column.null_count - len(problems), problems)
+def text_column(values: Values) -> TextColumn:
+    """Convert to text; null becomes "".
+
+    A long text that many rows share is looked at once and held once.
+    """
+    found, indices = _distinct(values)
+    texts, reasons = _texts(found)
+    rows = np.bincount(indices, minlength=len(texts))
+    nulls = sum(rows[at] for at, text in enumerate(texts) if text is None and at not in reasons)
+    return TextColumn(
+        [text or "" for text in texts], indices, int(nulls), _by_row(reasons, indices)
+    )
 
 
-def years_column(values: Values) -> Column:
+def years_column(values: Values) -> YearsColumn:
     """Convert to an int32 column: 5, 5.0, '5', '5y', 'no_exp' (0); null becomes 0."""
     if (
         isinstance(values, np.ndarray)
@@ -57,15 +71,46 @@ def years_column(values: Values) -> Column:
     ):
         native = values.astype(values.dtype.newbyteorder("="), copy=False)
         values = pa.array(native, from_pandas=True)
-    if not isinstance(values, pa.Array):
-        years, problems = _parsed_each(python_values(values))
-    elif pa.types.is_integer(values.type) or pa.types.is_floating(values.type):
-        years, problems = _whole_numbers(values)
-    elif _is_text(values.type) or pa.types.is_dictionary(values.type):
-        years, problems = _parsed_distinct(values)
-    else:
-        years, problems = _parsed_each(python_values(values))
-    return Column(years.fill_null(0), years.null_count - len(problems), problems)
+    if isinstance(values, pa.Array) and (
+        pa.types.is_integer(values.type) or pa.types.is_floating(values.type)
+    ):
+        with contextlib.suppress(pa.ArrowInvalid):  # out of range, or not whole
+            years = values.cast(pa.int32())
+            return YearsColumn(years.fill_null(0), years.null_count, {})
+    found, indices = _distinct(values)
+    outcomes = [_parse_years(value) for value in found]
+    reasons = {at: outcome for at, outcome in enumerate(outcomes) if isinstance(outcome, str)}
+    parsed = pa.array([None if isinstance(o, str) else o for o in outcomes], pa.int32())
+    years, problems = parsed.take(pa.array(indices)), _by_row(reasons, indices)
+    return YearsColumn(years.fill_null(0), years.null_count - len(problems), problems)
+
+
+def _distinct(values: Values) -> tuple[list[Any], NDArray[np.int64]]:
+    """Return the values that there are, and which of them each row has: int64 (rows,).
+
+    Values of one object, or equal texts, are one.
+    """
+    if isinstance(values, pa.Array) and (
+        pa.types.is_dictionary(values.type) or _is_text(values.type)
+    ):
+        encoded = values if pa.types.is_dictionary(values.type) else values.dictionary_encode()
+        places = encoded.indices.cast(pa.int64()).fill_null(-1).to_numpy()
+        used, indices = np.unique(places, return_inverse=True)
+        return python_values(encoded.dictionary.take(pa.array(used, mask=used < 0))), indices
+    listed = python_values(values)
+    # Not all values have a hash, and 1 and True are equal.
+    keys = listed if _TEXT_OR_NULL.issuperset(map(type, listed)) else list(map(id, listed))
+    found = dict(zip(keys, listed, strict=True))
+    number = {key: at for at, key in enumerate(found)}
+    return list(found.values()), np.fromiter(map(number.__getitem__, keys), np.int64, len(keys))
+
+
+def _by_row(reasons: dict[int, str], indices: NDArray[np.int64]) -> dict[int, str]:
+    """Return the reason of each row whose value has one."""
+    if not reasons:
+        return {}
+    rows = np.flatnonzero(np.isin(indices, list(reasons))).tolist()
+    return {row: reasons[int(indices[row])] for row in rows}
 
 
 def python_values(values: Values) -> list[Any]:
@@ -123,36 +168,6 @@ def is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _whole_numbers(array: pa.Array) -> tuple[pa.Array, dict[int, str]]:
-    try:
-        return array.cast(pa.int32()), {}
-    except pa.ArrowInvalid:  # out of range, or not whole
-        return _parsed_each(array.to_pylist())
-
-
-def _parsed_distinct(array: pa.Array) -> tuple[pa.Array, dict[int, str]]:
-    """Parse each distinct value of a text or dictionary column once."""
-    distinct = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
-    parsed, reasons = _parsed_each(python_values(distinct.dictionary))
-    bad = pc.is_in(distinct.indices, pa.array(list(reasons), distinct.indices.type))
-    rows = np.flatnonzero(bad.to_numpy(zero_copy_only=False)).tolist()
-    problems = {row: reasons[distinct.indices[row].as_py()] for row in rows}
-    return parsed.take(distinct.indices), problems
-
-
-def _parsed_each(values: list[Any]) -> tuple[pa.Array, dict[int, str]]:
-    """Parse `values`, equal ones once; null where there is null or a problem."""
-    if _PLAIN_TYPES.issuperset(map(type, values)):
-        typed = list(zip(map(type, values), values, strict=True))  # 1 and True are equal
-        known = {key: _parse_years(key[1]) for key in set(typed)}
-        outcomes = [known[key] for key in typed]
-    else:
-        outcomes = [_parse_years(value) for value in values]
-    problems = {row: why for row, why in enumerate(outcomes) if isinstance(why, str)}
-    parsed = [None if isinstance(outcome, str) else outcome for outcome in outcomes]
-    return pa.array(parsed, pa.int32()), problems
 
 
 def _parse_years(value: Any) -> int | str | None:  # noqa: ANN401

@@ -59,7 +59,10 @@ def vector_matrix(values: Values, lengths: NDArray[np.int64], dimension: int) ->
         if is_regular and rows.fill(matrix[begin:end], begin):
             continue
         for row in range(begin, end):
-            reason = _fill_one(matrix[row], rows.row(row))
+            if lengths[row] > 0 and lengths[row] != dimension:
+                reason: str | None = f"{lengths[row]} values, not {dimension} as most rows have"
+            else:
+                reason = _fill_one(matrix[row], rows.row(row))
             if reason is not None:
                 problems[row] = reason
     return Vectors(matrix, problems)
@@ -165,8 +168,6 @@ def _fill_one(out: NDArray[np.float32], vector: Any) -> str | None:  # noqa: ANN
         return f"{type(vector).__name__} instead of a vector"
     if length == 0:
         return "missing vector"
-    if length != len(out):
-        return f"{length} values, not {len(out)} as most rows have"
     try:
         numbers = np.array(list(vector))
     except (ValueError, TypeError, OverflowError):

@@ -69,6 +69,13 @@ GADGETS: dict[str, Callable[[Path], bytes]] = {
     ),
     "builtins.getattr": lambda canary: p.pickled(
         p.called(
+            p.called(p.named("builtins", "getattr"), p.NDARRAY, p.text("tofile")),
+            p.called(p.RECONSTRUCT, p.NDARRAY, p.tuple_of(b"K\0"), p.raw(b"b")),
+            p.text(str(canary)),
+        )
+    ),
+    "importlib.import_module": lambda canary: p.pickled(
+        p.called(
             p.called(
                 p.named("builtins", "getattr"),
                 p.called(p.named("importlib", "import_module"), p.text("os")),

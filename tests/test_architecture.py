@@ -33,7 +33,7 @@ _MAY_IMPORT: dict[str, set[str]] = {
     },
     "convert.fields": {"convert.errors"},
     "convert.digest": {"convert.errors"},
-    "convert.dictionary": {"convert.errors"},
+    "convert.dictionary": {"convert.validation", "convert.errors"},
     "convert.memory": set(),
     "convert.problems": set(),
     "convert.order": {"convert.id_text"},

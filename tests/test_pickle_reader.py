@@ -24,6 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convert.pickle_reader import DamagedPickle, FloatLists, Pickle, UnsupportedPickle, open_pickle
+from convert.pickle_reader.stand_ins import Opaque
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -188,22 +189,35 @@ def test_records_are_read_as_pickle_loads_them(
         same(expected, read_rows(content, batch_rows=batch_rows))
 
 
+# Columns of the fixtures named so whose values can only be skipped.
+_SKIPPED = {"Month", "Range", "Rare", "Band"}
+
+
 @pytest.mark.parametrize("source", _FIXTURES, ids=lambda path: path.stem)
 def test_the_fixtures_of_all_versions_are_read(source: Path) -> None:
     """Pandas 1.5 to 3.1, NumPy 1 and 2: what pandas reads, where it can."""
     content = source.read_bytes()
     rows = read_rows(content)
+    skipped = {name for name, value in rows[0].items() if isinstance(value, Opaque)}
 
     assert len(rows) == (3 if "filtered" in source.name else 6)
+    assert (_SKIPPED if "skipped" in source.name else set()) == skipped
     try:
         expected = pd.read_pickle(source)
     except Exception:  # it is of another version
         return
     if isinstance(expected, pd.DataFrame):
-        expected = frame_rows(expected)
-    same(expected, rows)
+        if expected.index.name is not None:
+            expected[expected.index.name] = expected.index
+        expected = frame_rows(expected.drop(columns=list(skipped)))
+    same(expected, [_without(skipped, row) for row in rows])
     with small_limits():
-        same(expected, read_rows(content, batch_rows=4))
+        again = read_rows(content, batch_rows=4)
+        same(expected, [_without(skipped, row) for row in again])
+
+
+def _without(names: set[Any], row: dict[Any, Any]) -> dict[Any, Any]:
+    return {name: value for name, value in row.items() if name not in names}
 
 
 def frame_rows(frame: pd.DataFrame) -> list[dict[Any, Any]]:

@@ -142,11 +142,13 @@ def test_nothing_that_is_known_takes_a_state_or_attributes() -> None:
 
 # Forged pickles.
 
-# What is wrong with these is no matter of reading: no times fit in the fields.
+# What is wrong with these is no matter of reading: neither times nor nulls fit in the fields.
 _READABLE = {
     "Arrow times after the year 9999",
     "Arrow durations of 10**11 years",
     "times among years that are NaN",
+    "Arrow nulls without end",
+    "nulls without end in every column",
 }
 
 

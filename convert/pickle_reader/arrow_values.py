@@ -44,10 +44,13 @@ def _restored(state: tuple[Any, ...]) -> pa.Array:
         raise ValueError(message)
     is_encoded = pa.types.is_dictionary(arrow_type)
     is_list = pa.types.is_nested(arrow_type)
+    if is_list != bool(children) or is_encoded != (dictionary is not None):
+        message = f"an array of {arrow_type} with others within, or without"
+        raise ValueError(message)
     made = pa.Array.from_buffers(
         arrow_type.index_type if is_encoded else arrow_type,
         length, buffers, null_count, offset,
-        [_restored(child) for child in children] if is_list else None,
+        [_restored(child) for child in children] or None,
     )  # fmt: skip
     made.validate(full=True)  # the buffers are the file's: offsets, UTF-8
     return pa.DictionaryArray.from_arrays(made, _restored(dictionary)) if is_encoded else made

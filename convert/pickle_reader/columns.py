@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from convert.pickle_reader.vectors import FloatLists, float_lists
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import pyarrow as pa
     from numpy.typing import NDArray
@@ -31,7 +31,14 @@ class Batch:
     columns: Mapping[Any, Values]
     row: Callable[[int], dict[Any, Any]]
 
+    def pieces(self, rows: int) -> Iterator[Batch]:
+        """Yield the same rows, in batches of at most that many."""
+        for begin in range(0, self.rows, rows):
+            end = min(begin + rows, self.rows)
+            columns = {name: values[begin:end] for name, values in self.columns.items()}
+            yield Batch(end - begin, columns, lambda row, begin=begin: self.row(begin + row))  # type: ignore[misc]
+
 
 def make_column(values: list[Any], data: Buffer, plain: Plain) -> Values:
     """Return `values`, as the machine made them, as a column."""
-    return float_lists(values, data, plain.value) or plain.values(values)
+    return float_lists(values, data, plain.values) or plain.values(values)

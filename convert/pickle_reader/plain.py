@@ -57,7 +57,9 @@ class Plain:
         if kind in _AS_THEY_ARE:
             return value
         if kind is Text or kind is Raw:
-            return self._read(value)
+            if id(value) not in done:
+                done[id(value)] = (self._read(value), value)
+            return done[id(value)][0]
         if kind is Dtype:
             return value.numpy
         if kind is Known:

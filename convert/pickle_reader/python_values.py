@@ -105,7 +105,7 @@ def attribute(args: tuple[Any, ...], _data: Buffer) -> Known:
     """Stand for `getattr`, by which a time zone names the function that makes it."""
     owner, name = args
     if not isinstance(owner, Known) or (owner.name, name) != ("zoneinfo.ZoneInfo", "_unpickle"):
-        message = "an attribute that no time zone needs"
+        message = "the pickle names builtins.getattr, which no embeddings pickle needs"
         raise UnsupportedPickle(message, 0)
     return owner
 

@@ -13,13 +13,13 @@ from convert.pickle_reader.memo import Memo
 from convert.pickle_reader.pandas_values import Frame
 from convert.pickle_reader.plain import Plain
 from convert.pickle_reader.records import Records
+from convert.pickle_reader.stand_ins import Known
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
     from convert.pickle_reader.columns import Batch
     from convert.pickle_reader.spans import Buffer, Lump
-    from convert.pickle_reader.stand_ins import Known
 
 # Rows of a batch: of records, 5 MB of Python's objects; 16,384 took no less time.
 BATCH_ROWS = 4096
@@ -107,7 +107,10 @@ class Pickle:
                 self.rows += batch.rows
                 yield batch
         else:
-            message = f"a {type(content).__name__}, not a list of dicts or a DataFrame"
+            what = f"a {type(content).__name__}, not"
+            if isinstance(content, Known):
+                what = f"the pickle names {content.name}, which isn't"
+            message = f"{what} a list of dicts or a DataFrame"
             raise UnsupportedPickle(message, machine.pos)
 
     def _frame_batches(

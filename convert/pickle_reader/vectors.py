@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 _SEQUENCES = frozenset({list, tuple, Array})
 _DOUBLE = np.dtype(">f8")
-# Rows that are converted at once: 400 KB of the file at 384 floats, which the cache holds.
-_BLOCK_ROWS = 128
+# Bytes of the file that are converted at once: what the cache holds.
+_BLOCK_BYTES = 1 << 19
 
 
 class FloatLists:
@@ -32,23 +32,35 @@ class FloatLists:
     """
 
     def __init__(
-        self, data: Buffer, dtype: np.dtype[Any], step: int, segments: list[list[tuple[int, int]]],
-        others: dict[int, Any],
+        self, data: Buffer, dtype: np.dtype[Any], step: int, *, offsets: NDArray[np.int64],
+        counts: NDArray[np.int64], split: dict[int, list[tuple[int, int]]], others: dict[int, Any],
     ) -> None:  # fmt: skip
-        """`segments` are the (offset, count) of each row's numbers, `step` bytes apart."""
+        """Row by row, `counts` numbers begin at `offsets`, `step` bytes apart.
+
+        `split` has the (offset, count) of each part of the rows that are in several.
+        """
         self.dtype = dtype
         self.others = others
         self._data = data
         self._step = step
-        # Nearly all rows are one segment.
-        self._split = {row: parts for row, parts in enumerate(segments) if len(parts) > 1}
-        firsts = [parts[0] if parts else (0, 0) for parts in segments]
-        self._offsets, self._counts = np.array(firsts, np.int64).reshape(-1, 2).T
-        for row, parts in self._split.items():
-            self._counts[row] = sum(count for _, count in parts)
+        self._offsets = offsets
+        self._counts = counts
+        self._split = split
 
     def __len__(self) -> int:
         return len(self._counts)
+
+    def __getitem__(self, rows: slice) -> FloatLists:
+        begin, end, _ = rows.indices(len(self))
+        split, others = (
+            {row - begin: value for row, value in of.items() if begin <= row < end}
+            for of in (self._split, self.others)
+        )
+        offsets, counts = self._offsets[begin:end], self._counts[begin:end]
+        return FloatLists(
+            self._data, self.dtype, self._step,
+            offsets=offsets, counts=counts, split=split, others=others,
+        )  # fmt: skip
 
     @property
     def nbytes(self) -> int:
@@ -79,8 +91,9 @@ class FloatLists:
         anywhere = np.ndarray((len(self._data) - size + 1, size), np.uint8, self._data, 0, (1, 1))
         last = len(anywhere) - 1  # a row of several segments may begin behind it
         with np.errstate(over="ignore", invalid="ignore"):
-            for first in range(0, len(out), _BLOCK_ROWS):
-                block = out[first : first + _BLOCK_ROWS]
+            rows_at_once = max(_BLOCK_BYTES // size, 1)
+            for first in range(0, len(out), rows_at_once):
+                block = out[first : first + rows_at_once]
                 offsets = self._offsets[begin + first : begin + first + len(block)]
                 rows = anywhere[np.minimum(offsets, last)]
                 shape, steps = block.shape, (size, self._step)
@@ -93,7 +106,9 @@ class FloatLists:
         return np.ndarray((count,), self.dtype, self._data, offset, (self._step,))
 
 
-def float_lists(values: list[Any], data: Buffer, plain: Callable[[Any], Any]) -> FloatLists | None:
+def float_lists(
+    values: list[Any], data: Buffer, plain: Callable[[list[Any]], list[Any]]
+) -> FloatLists | None:
     """Return `values` as rows of numbers; None if none of them lies in the file like that.
 
     `plain` converts what is something else.
@@ -125,6 +140,12 @@ def float_lists(values: list[Any], data: Buffer, plain: Callable[[Any], Any]) ->
         segments.append(found)
     if dtype is None:
         return None
-    others = {row: plain(value) for row, value in others.items()}
+    # Together, so that what is in several rows is converted once.
+    others = dict(zip(others, plain(list(others.values())), strict=True))
     step = FLOAT_BYTES if dtype is _DOUBLE else dtype.itemsize
-    return FloatLists(data, dtype, step, segments, others)
+    firsts = [parts[0] if parts else (0, 0) for parts in segments]
+    offsets, counts = np.array(firsts, np.int64).reshape(-1, 2).T
+    split = {row: parts for row, parts in enumerate(segments) if len(parts) > 1}  # nearly none
+    for row, parts in split.items():
+        counts[row] = sum(count for _, count in parts)
+    return FloatLists(data, dtype, step, offsets=offsets, counts=counts, split=split, others=others)

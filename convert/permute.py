@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# Rows that are held, twice: 6 MB of vectors at 384 floats.
-_BLOCK_ROWS = 4096
+# Of rows that are held, twice: 4,096 of them at 384 floats.
+_BLOCK_BYTES = 6 << 20
 
 
 def permute(
@@ -31,11 +31,12 @@ def permute(
     many more rows are in place.
     """
     batches, batch_rows = columns[0].shape[:2]
+    block_rows = _block_rows(columns)
     # Where each row is, and which row is at each place.
     place_of = np.arange(batches * batch_rows, dtype=order.dtype)
     row_at = place_of.copy()
-    for begin in range(0, len(order), _BLOCK_ROWS):
-        rows = order[begin : begin + _BLOCK_ROWS]
+    for begin in range(0, len(order), block_rows):
+        rows = order[begin : begin + block_rows]
         block = np.arange(begin, begin + len(rows), dtype=order.dtype)
         places = place_of[rows]
         is_inside = (places >= begin) & (places < begin + len(rows))
@@ -51,3 +52,8 @@ def permute(
         place_of[moved], row_at[free] = free, moved
         place_of[rows], row_at[block] = block, rows
         advance(len(rows))
+
+
+def _block_rows(columns: Sequence[NDArray[Any]]) -> int:
+    row_bytes: int = sum(column[0, 0].nbytes for column in columns)
+    return max(_BLOCK_BYTES // row_bytes, 1)

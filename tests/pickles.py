@@ -244,12 +244,16 @@ def read_rows(path: Path, advance: Callable[[int], None] = ignore) -> list[dict[
 
 @contextlib.contextmanager
 def small_batches(read: int, written: int) -> Iterator[None]:
-    """Read so many rows at once, write record batches of so many, order three at a time."""
+    """Read so many rows at once, write record batches of so many, order three at a time.
+
+    Of vectors of three floats two are taken at once.
+    """
     with (
         mock.patch.dict(Pickle.batches.__kwdefaults__, batch_rows=read),
         mock.patch("convert.arrow_file.BATCH_ROWS", read),
         mock.patch("convert.writer.BATCH_ROWS", written),
-        mock.patch("convert.permute._BLOCK_ROWS", 3),
+        mock.patch("convert.permute._block_rows", return_value=3),
+        mock.patch("convert.reading._PIECE_BYTES", 24),
     ):
         yield
 

@@ -144,6 +144,65 @@ def test_rows_that_are_read_again_take_no_more(tmp_path: Path) -> None:
     assert reported * _MB < once.peak + 50 * _MB
 
 
+@pytest.mark.parametrize("letter", ["a", "ü"])
+@pytest.mark.parametrize("shape", ["records", "frame", "categories"])
+def test_a_long_text_that_rows_share_is_held_once(shape: str, letter: str, tmp_path: Path) -> None:
+    """A pickle of 500 KB whose texts, written out, were 1.5 GB."""
+    records = p.make_records(5_000)
+    base = _Measured(p.write_pickle(tmp_path / "base.pkl", records))
+    text = letter * 100_000
+    shared = [
+        {**record, "company_name": text, "english_level": text, "primary_keyword": text}
+        for record in records
+    ]
+    content: Any = shared if shape == "records" else pd.DataFrame(shared, dtype=object)
+    if shape == "categories":
+        content["company_name"] = pd.Categorical([text] * len(content))
+    source = p.write_pickle(tmp_path / "jobs.pkl", content)
+    measured = _Measured(source)
+
+    assert source.stat().st_size < 2 * _MB
+    assert 5_000 == measured.rows
+    assert measured.peak - base.peak < 25 * _MB
+
+
+_LIMITED = """
+import sys
+from pathlib import Path
+from tests import pickles as p
+p.import_lazy_modules()
+p.limit_resources(3)
+p.convert_file(Path(sys.argv[1]))
+"""
+
+
+def test_a_long_vector_that_rows_share_is_read_once(tmp_path: Path) -> None:
+    """60,000 whole numbers where two floats belong, in 2,400 rows: 1.2 GB, written out."""
+    numbers = [1] * 60_000
+    records = [
+        {**record, "job_post_vectors": [0.5, 1.5] if row % 5 < 3 else numbers}
+        for row, record in enumerate(p.make_records(6_000))
+    ]
+    source = p.write_pickle(tmp_path / "jobs.pkl", records)
+    process = p.run_python(tmp_path, "-c", _LIMITED, str(source))
+
+    assert "2,400 of 6,000 rows are invalid" in process.stderr
+    assert "60000 values, not 2 as most rows have" in process.stderr
+
+
+def test_long_vectors_are_taken_a_few_rows_at_a_time(tmp_path: Path) -> None:
+    """2,000 rows of 16,000 floats, 128 MB: less memory than half of them."""
+    records = p.make_records(2_000)
+    random = np.random.default_rng(0)
+    for record in records:
+        record["job_post_vectors"] = random.random(16_000, np.float32)
+    base = _Measured(_write(tmp_path / "one.pkl", 1, 384, "frame"))
+    large = _Measured(p.write_pickle(tmp_path / "jobs.pkl", pd.DataFrame(records)))
+
+    assert 2_000 == large.rows
+    assert large.peak - base.peak < 60 * _MB
+
+
 _PEAKS = """
 import json, sys, time
 import numpy as np

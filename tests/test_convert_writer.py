@@ -108,7 +108,7 @@ def _expected(made: _Made) -> list[dict[str, Any]]:
 def batch_rows(monkeypatch: pytest.MonkeyPatch) -> int:
     """Write batches of five rows, put three at a time in order."""
     monkeypatch.setattr(writer, "BATCH_ROWS", 5)
-    monkeypatch.setattr(permute_module, "_BLOCK_ROWS", 3)
+    monkeypatch.setattr(permute_module, "_block_rows", lambda _columns: 3)
     return 5
 
 
@@ -387,7 +387,7 @@ def test_rows_are_put_in_order_where_they_are(
         np.arange(batches * batch_rows * 4).reshape(batches, batch_rows, 4),
     ]
     expected = [column.reshape(-1, *column.shape[2:])[order].tolist() for column in columns]
-    with mock.patch.object(permute_module, "_BLOCK_ROWS", block):
+    with mock.patch.object(permute_module, "_block_rows", return_value=block):
         permute_module.permute(columns, order, lambda _count: None)
     found = [column.reshape(-1, *column.shape[2:])[: len(order)].tolist() for column in columns]
     left = columns[0].reshape(-1)[len(order) :].tolist()

@@ -1,4 +1,4 @@
-"""A Parquet or Arrow IPC (Feather V2) file as a source."""
+"""A Parquet or Arrow IPC file (Feather V2), or an Arrow IPC stream, as a source."""
 
 from __future__ import annotations
 
@@ -16,20 +16,32 @@ if TYPE_CHECKING:
 
 ARROW_MAGIC = b"ARROW1"
 PARQUET_MAGIC = b"PAR1"
+STREAM_BEGIN = b"\xff\xff\xff\xff"  # of a message; a stream has no magic bytes
+_STREAM_END = STREAM_BEGIN + bytes(4)
+_KINDS = {
+    PARQUET_MAGIC: "a Parquet file",
+    ARROW_MAGIC: "an Arrow file",
+    STREAM_BEGIN: "an Arrow stream",
+}
+
+
+def magic_of(begin: bytes) -> bytes | None:
+    """Return by which of its beginnings a file, of which these are the first bytes, is known."""
+    return next((magic for magic in _KINDS if begin.startswith(magic)), None)
 
 
 class ArrowFile:
-    """The rows of the Parquet or Arrow file at `path`."""
+    """The rows of the Parquet or Arrow file at `path`, which begins with `magic`."""
 
-    def __init__(self, path: Path, *, is_parquet: bool) -> None:
+    def __init__(self, path: Path, magic: bytes) -> None:
         self.paths = (path,)
         self.size = path.stat().st_size
-        self.kind = "a Parquet file" if is_parquet else "an Arrow file"
+        self.kind = _KINDS[magic]
         self.rows = 0
         self.columns: Collection[Any] = ()
         self.globals_named: Mapping[str, int] = {}
         self._path = path
-        self._is_parquet = is_parquet
+        self._magic = magic
 
     def batches(
         self, wanted: Callable[[Any], bool], advance: Callable[[int], None]
@@ -37,8 +49,12 @@ class ArrowFile:
         """Yield the rows, every buffer checked: offsets in a forged file may point anywhere."""
         self.rows = told = 0
         try:
-            pieces = self._parquet_batches() if self._is_parquet else self._ipc_batches()
-            for batch, share in pieces:
+            read = {
+                PARQUET_MAGIC: self._parquet_batches,
+                ARROW_MAGIC: self._ipc_batches,
+                STREAM_BEGIN: self._stream_batches,
+            }
+            for batch, share in read[self._magic]():
                 batch.validate(full=True)
                 self.rows += batch.num_rows
                 before, told = told, round(self.size * share)
@@ -67,6 +83,18 @@ class ArrowFile:
             self._note_columns(file.schema)
             for number in range(file.num_record_batches):
                 yield file.get_batch(number), (number + 1) / file.num_record_batches
+
+    def _stream_batches(self) -> Iterator[tuple[pa.RecordBatch, float]]:
+        with pa.memory_map(str(self._path)) as mapped, pa.ipc.open_stream(mapped) as stream:
+            # Arrow takes a stream for whole that ends between two batches.
+            if self.size < len(_STREAM_END) or not mapped.read_at(
+                len(_STREAM_END), self.size - len(_STREAM_END)
+            ).endswith(_STREAM_END):
+                message = f"{self._path} is an Arrow stream without an end"
+                raise UnreadableSourceError(message)
+            self._note_columns(stream.schema)
+            for batch in stream:
+                yield batch, mapped.tell() / self.size
 
     def _note_columns(self, schema: pa.Schema) -> None:
         self.columns = schema.names

@@ -9,7 +9,7 @@ import contextlib
 import re
 from typing import TYPE_CHECKING, Any, Protocol
 
-from convert.arrow_file import ARROW_MAGIC, PARQUET_MAGIC, ArrowFile
+from convert.arrow_file import ArrowFile, magic_of
 from convert.errors import UnreadableSourceError
 from convert.pickle_file import COMPRESSED_SUFFIXES, PickleFile
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from convert.pickle_reader import Batch
 
-_PART_SUFFIXES = frozenset({".pkl", ".pickle", ".parquet", ".arrow", ".feather"})
+_PART_SUFFIXES = frozenset({".pkl", ".pickle", ".parquet", ".arrow", ".arrows", ".feather"})
+_MOST_MAGIC = 8
 _DIGITS = re.compile("([0-9]+)")
 
 
@@ -68,9 +69,9 @@ def open_source(path: Path, scratch: Path) -> Source:
             message = f"{path} is no regular file"
             raise UnreadableSourceError(message)
         with path.open("rb") as file:
-            begin = file.read(max(len(ARROW_MAGIC), len(PARQUET_MAGIC)))
-        if begin.startswith((ARROW_MAGIC, PARQUET_MAGIC)):
-            return ArrowFile(path, is_parquet=begin.startswith(PARQUET_MAGIC))
+            magic = magic_of(file.read(_MOST_MAGIC))
+        if magic is not None:
+            return ArrowFile(path, magic)
         return PickleFile(path, scratch)
     except OSError as error:
         message = f"{path}: {error.strerror or error}"

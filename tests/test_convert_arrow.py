@@ -43,6 +43,14 @@ def _feather(table: pa.Table, compression: str) -> bytes:
     return sink.getvalue()
 
 
+def _stream(table: pa.Table, rows: int = 1 << 20, **options: Any) -> bytes:
+    sink = io.BytesIO()
+    options = {"options": pa.ipc.IpcWriteOptions(**options)} if options else {}
+    with pa.ipc.new_stream(sink, table.schema, **options) as stream:
+        stream.write_table(table, rows)
+    return sink.getvalue()
+
+
 def _ipc(table: pa.Table, rows: int = 1 << 20, **options: Any) -> bytes:
     sink = io.BytesIO()
     options = {"options": pa.ipc.IpcWriteOptions(**options)} if options else {}
@@ -64,6 +72,9 @@ _FORMATS: dict[str, Callable[[pa.Table], bytes]] = {
     "Feather, zstd": lambda table: _feather(table, "zstd"),
     "Arrow, batches of 3": lambda table: _ipc(table, 3),
     "Arrow, zstd": lambda table: _ipc(table, 5, compression="zstd"),
+    "stream": _stream,
+    "stream, batches of 3": lambda table: _stream(table, 3),
+    "stream, lz4": lambda table: _stream(table, 7, compression="lz4"),
     "pandas": lambda table: _of_pandas(table.to_pandas()),
     "pandas, indexed": lambda table: _of_pandas(
         table.to_pandas().set_index(pd.Index([n * n for n in range(len(table))], name="Number"))
@@ -103,9 +114,11 @@ def test_a_table_of_any_format_converts_to_the_same_rows(name: str, tmp_path: Pa
 
     assert p.rows_expected(records) == p.rows_of(p.arrow_path(source))
     assert (["Number"] if "indexed" in name else []) == report.ignored
-    assert ("a Parquet file" if name.startswith(("Parquet", "pandas")) else "an Arrow file") == (
-        open_source(source, tmp_path).kind
-    )
+    kind = open_source(source, tmp_path).kind
+    expected = {
+        "Parquet": "a Parquet file", "pandas": "a Parquet file", "stream": "an Arrow stream"
+    }  # fmt: skip
+    assert kind == expected.get(name.split(",", maxsplit=1)[0], "an Arrow file")
 
 
 @pytest.mark.parametrize("name", ["Parquet", "Feather, lz4", "Arrow, batches of 3"])
@@ -446,16 +459,6 @@ def test_a_file_that_only_begins_like_one_is_an_error(content: bytes, tmp_path: 
     assert 1 == len(str(error.value).splitlines())
 
 
-def test_an_arrow_stream_is_no_source(tmp_path: Path) -> None:
-    """The stream format has no magic bytes: it is taken for a pickle, and is none."""
-    table, sink = _table(), io.BytesIO()
-    with pa.ipc.new_stream(sink, table.schema) as stream:
-        stream.write_table(table)
-
-    with pytest.raises(UnreadableSourceError, match="jobs"):
-        p.convert_file(_written(tmp_path, sink.getvalue()))
-
-
 def test_invalid_rows_of_a_table_are_reported_like_those_of_a_pickle(tmp_path: Path) -> None:
     """The same text, whatever the source is."""
     records = p.make_records(10)
@@ -480,6 +483,8 @@ _SOUND: dict[str, Callable[[], bytes]] = {
     "Parquet, compressed": lambda: _parquet(_table(company_name=_TEXT_COLUMNS["dictionary"])),
     "Arrow": lambda: _ipc(_table(company_name=_TEXT_COLUMNS["dictionary"]), 2),
     "Arrow, compressed": lambda: _ipc(_table(), compression="zstd"),
+    "stream": lambda: _stream(_table(company_name=_TEXT_COLUMNS["dictionary"]), 2),
+    "stream, compressed": lambda: _stream(_table(), compression="zstd"),
     "Arrow, views": lambda: _ipc(
         _table(
             company_name=_TEXT_COLUMNS["string_view"],

@@ -12,7 +12,6 @@ For both, the order of the texts is the unsigned order of the bytes.
 
 from __future__ import annotations
 
-import sys
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -32,9 +31,7 @@ _CROCKFORD = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _INVALID = 0xFF
 
 # The ASCII digits of two bytes as one 32-bit value, so that one lookup makes four characters.
-_HEX_DIGITS = np.frombuffer(
-    b"".join(value.to_bytes(2, sys.byteorder).hex().encode() for value in range(1 << 16)), np.uint32
-)
+_HEX_DIGITS = np.frombuffer(np.arange(1 << 16, dtype=np.uint16).tobytes().hex().encode(), np.uint32)
 _CROCKFORD_DIGITS = np.frombuffer(_CROCKFORD, np.uint8)
 
 

@@ -107,6 +107,19 @@ def test_headers_rows_and_rate(targets: dict[str, str]) -> None:
     assert re.fullmatch(r"5,000 rows in all, [\d,]+ rows/s", lines[-1])
 
 
+def test_in_a_narrow_terminal_every_field_has_a_line(targets: dict[str, str]) -> None:
+    """Eighty columns don't hold six fields side by side: no word is broken to make them."""
+    out = _peek("--from", targets["small"], COLUMNS="80").stdout
+    lines = [re.split(r" *\u2502 *", line)[1:3] for line in out.splitlines() if "\u2502" in line]
+    names = list(_SMALL.schema.names)
+
+    assert names * 3 == [name for name, _ in lines]
+    assert id_texts(_SMALL) == [value for name, value in lines if name == "id"]
+    assert _SMALL.column("company_name").to_pylist() == [
+        value for name, value in lines if name == "company_name"
+    ]
+
+
 @pytest.mark.parametrize("rows", [1, 2100])
 def test_so_many_rows_are_shown_and_no_rest_counted(targets: dict[str, str], rows: int) -> None:
     """`-n` says how many, also more than a chunk has."""

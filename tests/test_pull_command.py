@@ -205,7 +205,7 @@ def test_embedded_server_runs_while_it_is_needed(file: Path) -> None:
     assert "Warning" not in first.output + second.output
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_embedded_server_ends_with_the_command(file: Path, number: int) -> None:
     """Be it told to end, or its terminal closed, which may be said twice."""
     folder = open_folder()

@@ -29,6 +29,8 @@ _POLICY = ReadPolicy(
     max_tries=3, call_seconds=60, on_retry=lambda why: click.echo(f"waiting: {why}", err=True)
 )
 _SHOWN_FLOATS = 3
+# Columns of a terminal in which the names of all fields fit side by side.
+_WIDE = 128
 _CHUNK_ROWS = 2048
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
@@ -54,7 +56,7 @@ def peek(
         for name, value in headers._asdict().items():
             console.print(Text(f"{name.replace('_', ' '):<16} {_said(value)}"), soft_wrap=True)
         first = list(_until(stream, rows)) if rows else []
-        console.print(_table(first, rows) if first else "no rows shown")
+        console.print(_table(first, rows, console.width) if first else "no rows shown")
         console.print(f"first rows came after {seconds * 1000:,.0f} ms")
         if count_rest:
             came = sum(batch.num_rows for batch in first)
@@ -75,20 +77,36 @@ def _until(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBa
             return
 
 
-def _table(batches: list[pa.RecordBatch], rows: int) -> Table:
-    table = Table()
-    for name in batches[0].schema.names:
-        table.add_column(name, overflow="fold", no_wrap=name == "id")
+def _table(batches: list[pa.RecordBatch], rows: int, width: int) -> Table:
+    """Return a table of a line a row; in a terminal too narrow for that, a line a field."""
+    names = batches[0].schema.names
+    if width >= _WIDE:
+        wide = Table()
+        for name in names:
+            wide.add_column(name, overflow="fold", no_wrap=name == "id")
+        for cells in _cells(batches, rows):
+            wide.add_row(*cells)
+        return wide
+    narrow = Table(show_header=False)
+    narrow.add_column(no_wrap=True)
+    narrow.add_column(overflow="fold")
+    for cells in _cells(batches, rows):
+        for name, cell in zip(names, cells, strict=True):
+            narrow.add_row(name, cell)
+        narrow.add_section()
+    return narrow
+
+
+def _cells(batches: list[pa.RecordBatch], rows: int) -> Iterator[list[Text]]:
     for batch in batches:
         ids = format_ids(id_kind_of(batch.schema), id_matrix(batch))
         for id_, row in zip(ids, batch.slice(0, rows).to_pylist(), strict=False):
             *texts, vector = list(row.values())[1:]
             floats = ", ".join(f"{value:.4f}" for value in vector[:_SHOWN_FLOATS])
-            table.add_row(
-                *map(_plain, (id_.tobytes().decode(), *map(str, texts), f"[{floats}, ...]"))
-            )
+            yield [
+                _plain(t) for t in (id_.tobytes().decode(), *map(str, texts), f"[{floats}, ...]")
+            ]
         rows -= batch.num_rows
-    return table
 
 
 def _plain(text: str) -> Text:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 EMBEDDED = "embedded:"
 _CONNECT_SECONDS = 10
-_ENDINGS = (signal.SIGTERM, signal.SIGHUP)
+_ENDINGS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 # What won't change by itself, in English: while connecting there is no SQLSTATE to tell.
 _NO_ADMITTANCE = re.compile(r"does not exist|authentication failed|pg_hba\.conf")
 # Classes of SQLSTATE: connection exceptions, and what an operator does (shutdowns).

@@ -49,7 +49,9 @@ def _by_floats(rows: Any) -> NDArray[np.float32]:
 def test_decode_chunks(dataset: Path, results: Results, chunk_rows: int) -> None:
     """Record batches of the messages of StreamEmbedding; the same as objects, to NumPy.
 
-    And the least that any decoder must do: copy the bytes once.
+    And the least that any decoder must do: copy the bytes once. Copies are let go at once, as
+    the batches are: most of the time of copies that are kept goes into the kernel's search for
+    fresh memory, ten times as much as into copying.
     """
     opened = Dataset(dataset).current()
     chunks = [
@@ -68,12 +70,16 @@ def test_decode_chunks(dataset: Path, results: Results, chunk_rows: int) -> None
         for chunk in chunks:
             decoder.add(chunk)
 
+    def copy() -> None:
+        for chunk in chunks:
+            bytearray(chunk)
+
     samples = interleaved(
         7,
         ours=decode,
         floats=lambda: _columns(sample, _by_floats),
         array=lambda: _columns(sample, _by_array),
-        copy=lambda: [bytearray(chunk) for chunk in chunks],
+        copy=copy,
     )
 
     ours = rows / min(samples["ours"])

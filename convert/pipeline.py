@@ -112,7 +112,7 @@ class _Conversion:
         self, shape: Shape | None, file: IO[bytes], rejects: Rejects, advance: Callable[[int], None]
     ) -> tuple[Reading, DatasetWriter | None]:
         options, reading = self._options, Reading(self._wishes, shape)
-        room = Room(options.out.parent, self._source.size)
+        room = Room(options.out.parent, self._source)
         writer = None
         file.seek(0)
         file.truncate()
@@ -133,7 +133,7 @@ class _Conversion:
                 is_wanted = options.skip_invalid or not reading.problems.invalid_rows
                 if is_wanted and reading.shape.dimension:
                     if writer is None:
-                        room.check(self._source.rows, reading.shape.dimension)
+                        room.check(reading.shape.dimension)
                         writer = DatasetWriter(file, options.source.name, reading.shape.dimension)
                     writer.append(rows)
                 del rows

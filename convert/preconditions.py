@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from convert.options import Options
+    from convert.source import Source
 
 # Bytes a row takes in the dataset besides its vector.
 _ROW_BYTES = 32
@@ -20,14 +21,17 @@ _ROW_BYTES = 32
 class Room:
     """Looks whether the disk has room for what will be written."""
 
-    def __init__(self, folder: Path, source_bytes: int) -> None:
+    def __init__(self, folder: Path, source: Source) -> None:
         self.bytes_read = 0
         self._folder = folder
-        self._source_bytes = source_bytes
+        self._source = source
+        self._size_before = source.size
 
-    def check(self, rows: int, dimension: int) -> None:
-        """Raise OutputError if it hasn't; `rows` are those of the `bytes_read`."""
-        expected = rows * self._source_bytes / max(self.bytes_read, 1)
+    def check(self, dimension: int) -> None:
+        """Raise OutputError if it hasn't; `bytes_read` have the rows that the source has so far."""
+        size = self._source.size
+        unpacked = self._size_before - size  # of these bytes no row came
+        expected = self._source.rows * size / max(self.bytes_read - unpacked, 1)
         wanted = expected * (_ROW_BYTES + 4 * dimension)
         free = shutil.disk_usage(self._folder).free
         if wanted > free:

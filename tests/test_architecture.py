@@ -38,7 +38,7 @@ _MAY_IMPORT: dict[str, set[str]] = {
     "convert.problems": set(),
     "convert.order": {"convert.id_text"},
     "convert.options": {"convert.ids", "convert.schema"},
-    "convert.preconditions": {"convert.options", "convert.errors"},
+    "convert.preconditions": {"convert.options", "convert.source", "convert.errors"},
     "convert.column_bytes": {"convert.pickle_reader"},
     "convert.report": {"convert.schema", "convert.errors"},
     "convert.permute": set(),

@@ -225,8 +225,7 @@ def _source(folder: Path, kind: str, records: list[dict[str, Any]]) -> Path:
     return path
 
 
-# How many rows a compressed file has is known too late.
-@pytest.mark.parametrize("kind", [kind for kind in _SOURCES if kind != "compressed"])
+@pytest.mark.parametrize("kind", _SOURCES)
 def test_a_disk_without_room_is_seen_at_the_first_rows(
     kind: str, tmp_path: Path, free_bytes: list[int]
 ) -> None:

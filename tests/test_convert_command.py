@@ -352,7 +352,7 @@ def test_a_wrong_option_ends_with_exit_code_2(
     ("content", "code", "said"),
     [
         (None, 2, "No such file"),
-        ("folder", 2, "has no .arrow, .feather, .parquet, .pickle, .pkl files"),
+        ("folder", 2, "has no .arrow, .arrows, .feather, .parquet, .pickle, .pkl files"),
         (b"no pickle", 2, "is not a whole pickle of embeddings"),
         ({"id": 1}, 2, "a dict, not a list of dicts or a DataFrame (at byte"),
         ([], 2, "there is no column"),

@@ -18,8 +18,9 @@ convert: $(VENV)/run.installed
 	$(BIN)/python data/make_sample.py --if-needed
 	$(BIN)/python -m convert --if-present
 
+# A file's tests share servers, so that they stay together.
 test: $(VENV)/dev.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 demo: $(VENV)/demo.installed
 	$(BIN)/python -m demo.demo $(DEMO_OPTIONS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from convert.errors import UnreadableSourceError, printable
 from convert.pickle_reader import BATCH_ROWS, Batch
@@ -35,6 +36,7 @@ class ArrowFile:
 
     def __init__(self, path: Path, magic: bytes) -> None:
         self.paths = (path,)
+        self.parts = (self,)
         self.size = path.stat().st_size
         self.kind = _KINDS[magic]
         self.rows = 0
@@ -56,6 +58,7 @@ class ArrowFile:
             }
             for batch, share in read[self._magic]():
                 batch.validate(full=True)
+                self._refuse_rows_of_nothing(batch)
                 self.rows += batch.num_rows
                 before, told = told, round(self.size * share)
                 advance(told - before)
@@ -96,12 +99,34 @@ class ArrowFile:
             for batch in stream:
                 yield batch, mapped.tell() / self.size
 
+    def _refuse_rows_of_nothing(self, batch: pa.RecordBatch) -> None:
+        """Raise UnreadableSourceError where no bytes bound what is made of some."""
+        if batch.num_rows and not any(_has_bytes(column.type) for column in batch.columns):
+            message = f"{self._path} has {batch.num_rows:,} rows without a value"
+            raise UnreadableSourceError(message)
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            if pa.types.is_list_view(column.type) or pa.types.is_large_list_view(column.type):
+                items = pc.sum(column.sizes).as_py() or 0
+                if items > len(column.values):
+                    message = (
+                        f"{self._path}: rows of {name!r} share their {len(column.values):,} items"
+                    )
+                    raise UnreadableSourceError(message)
+
     def _note_columns(self, schema: pa.Schema) -> None:
         self.columns = schema.names
         if len(set(schema.names)) < len(schema.names):
             names = ", ".join(map(repr, schema.names))
             message = f"{self._path} has several columns of one name: {names}"
             raise UnreadableSourceError(message)
+
+
+def _has_bytes(kind: pa.DataType) -> bool:
+    if pa.types.is_fixed_size_list(kind):
+        return kind.list_size > 0 and _has_bytes(kind.value_type)
+    if pa.types.is_struct(kind):
+        return any(_has_bytes(field.type) for field in kind)
+    return not pa.types.is_null(kind)
 
 
 def _batch(rows: pa.RecordBatch, wanted: Callable[[Any], bool]) -> Batch:

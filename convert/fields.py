@@ -57,7 +57,7 @@ class FieldNames:
                 raise UnreadableSourceError(message)
         return {field: name for field, (name,) in by_field.items()}
 
-    def require(self, present: Collection[Any]) -> None:
+    def require(self, present: Collection[Any], source: str) -> None:
         """Raise UnreadableSourceError if the column of a field that must be there isn't."""
         found = self.by_field(present)
         for field, known in self._known.items():
@@ -65,7 +65,7 @@ class FieldNames:
             if field not in found and not is_optional:
                 have = ", ".join(repr(str(name)) for name in present) or "none"
                 message = (
-                    f"there is no column {' or '.join(map(repr, known))} for {field}; "
+                    f"{source}: there is no column {' or '.join(map(repr, known))} for {field}; "
                     f"say which with --column {field}=NAME (columns: {have})"
                 )
                 raise UnreadableSourceError(message)

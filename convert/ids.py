@@ -81,10 +81,12 @@ def _text_of(value: Any) -> str:  # noqa: ANN401
 
 def _unusual_uuid(text: str) -> bytes | None:
     """Parse a UUID with braces, as a URN, or without hyphens."""
+    if len(text) > UUID_CHARS + 9:  # many rows may share a long one
+        return None
     plain = text.strip().lower().removeprefix("urn:uuid:")
     digits = plain.removeprefix("{").removesuffix("}").replace("-", "")
     # UUID() itself takes whatever int() takes: underscores, signs, spaces.
-    if len(digits) != 32 or len(text) > UUID_CHARS + 9 or not _HEX_DIGITS.issuperset(digits):
+    if len(digits) != 32 or not _HEX_DIGITS.issuperset(digits):
         return None
     return uuid.UUID(digits).bytes
 

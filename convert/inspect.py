@@ -21,7 +21,7 @@ from convert.source import open_source
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from convert.pickle_reader import Values
+    from convert.pickle_reader import Batch, Values
     from convert.report import Phases
 
 _SHOWN_TYPES = 4
@@ -57,12 +57,9 @@ def inspect(path: Path, phases: Phases) -> Contents:
     try:
         with phases.phase("read", source.size) as advance:
             for batch in source.batches(lambda _name: True, advance):
-                for name, values in batch.columns.items():
-                    # A column that begins to be there later was null before.
-                    first = Counter({"None": rows}) if rows else Counter[str]()
-                    seen.setdefault(name, first).update(_types(values))
+                _count_types(seen, batch, rows)
                 rows += batch.rows
-                del batch, values
+                del batch
     except UnreadableSourceError as error:
         contents.error = error
     contents.kind, contents.rows = source.kind, rows
@@ -71,6 +68,16 @@ def inspect(path: Path, phases: Phases) -> Contents:
     found = FieldNames({}).by_field(source.columns)
     contents.fields = {str(name): known for known, names in found.items() for name in names}
     return contents
+
+
+def _count_types(seen: dict[object, Counter[str]], batch: Batch, rows_before: int) -> None:
+    """Count what the rows of each column are; one that some rows lack is null in these."""
+    for name, values in batch.columns.items():
+        seen.setdefault(name, Counter({"None": rows_before} if rows_before else ())).update(
+            _types(values)
+        )
+    for name in seen.keys() - batch.columns.keys():  # in other parts of a folder
+        seen[name]["None"] += batch.rows
 
 
 def _types(values: Values) -> Counter[str]:

@@ -33,6 +33,7 @@ class PickleFile:
 
     def __init__(self, path: Path, scratch: Path) -> None:
         self.paths = (path,)
+        self.parts = (self,)
         self.rows = 0
         self.columns: Collection[Any] = ()
         self.globals_named: dict[str, int] = {}
@@ -40,6 +41,7 @@ class PickleFile:
         self._path = path
         self._scratch = scratch
         self._file_bytes = path.stat().st_size
+        self._is_modern = True
         self._is_compressed = path.suffix in COMPRESSED_SUFFIXES
         self._unpacked: mmap.mmap | None = None
 
@@ -61,6 +63,8 @@ class PickleFile:
             yield
         except UnsupportedPickle as error:
             message = f"{self._path}: {error}"
+            if not self._is_modern:
+                message += "; it may be no pickle at all: protocols from 2 on begin with 0x80"
             raise RefusedPickleError(message) from error
         except PickleReaderError as error:
             message = f"{self._path} is not a whole pickle of embeddings: {error}"
@@ -76,6 +80,7 @@ class PickleFile:
         self, mapped: mmap.mmap, wanted: Callable[[Any], bool], advance: Callable[[int], None]
     ) -> Iterator[Batch]:
         content = open_pickle(mapped)
+        self._is_modern = content.protocol > 1
         self.globals_named = content.globals_named
         told = _Share(self._file_bytes / len(mapped), advance)
         for batch in content.batches(wanted, advance=told):

@@ -60,7 +60,11 @@ def convert(options: Options, phases: Phases) -> Report | None:
             if written in possible_fingerprints(options, found, time_ms):
                 return None
         conversion = _Conversion(options, source, IdWishes(options.ids, time_ms, digest.wait))
-        with PeakMemory() as memory, no_garbage_collection(), Rejects(options.out) as rejects:
+        with (
+            PeakMemory() as memory,
+            no_garbage_collection(),
+            Rejects(options.out, source.size) as rejects,
+        ):
             with partial(options.out) as file:
                 reading, writer = conversion.read(file, rejects, phases)
                 if before != file_versions(source.paths):
@@ -92,7 +96,9 @@ class _Conversion:
         while True:
             with phases.phase("read", self._source.size) as advance:
                 reading, writer = self._pass(shape, file, rejects, advance)
-            self._names.require(self._source.columns)
+            for part in self._source.parts:
+                if part.rows or part is self._source:
+                    self._names.require(part.columns, str(part.paths[0]))
             if not reading.rows:
                 message = f"{self._options.source} has no rows"
                 raise UnreadableSourceError(message)

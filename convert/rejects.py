@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _MAX_DEPTH = 50
 # Python prints no integer beyond 4,300 digits.
 _MAX_INT_BITS = 14_000
+_ALWAYS_BYTES = 64 << 20
+_MOST_TIMES = 50
 
 
 def rejects_path(out: Path) -> Path:
@@ -35,11 +37,13 @@ class Rejects:
 
     A line: {"row": its number in the source, "problems": [{"field", "reason"}],
     "values": every column of the source by name}. What JSON can't say becomes text:
-    NaN, infinities, dates; bytes become base 64.
+    NaN, infinities, dates; bytes become base 64. Rows that share their values, of a source
+    of `source_bytes`, could fill any disk: OutputError beyond fifty times as much.
     """
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, source_bytes: int) -> None:
         self._path = rejects_path(out)
+        self._most_bytes = _ALWAYS_BYTES + _MOST_TIMES * source_bytes
         self._cleanup = contextlib.ExitStack()
         self._file: IO[bytes] | None = None
 
@@ -75,6 +79,12 @@ class Rejects:
                 "values": {str(name): _jsonable(v) for name, v in row(number - first_row).items()},
             }
             self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
+            if self._file.tell() > self._most_bytes:
+                message = (
+                    f"the rows to leave out take more than {self._most_bytes / 1e6:,.0f} MB, as"
+                    " many of them refer to the same large values; nothing was written"
+                )
+                raise OutputError(message)
 
     def put_in_place(self) -> None:
         """Replace the file of an older conversion; where nothing was rejected, remove it."""

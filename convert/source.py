@@ -27,7 +27,8 @@ _DIGITS = re.compile("([0-9]+)")
 class Source(Protocol):
     """Rows, which can be read more than once.
 
-    `paths` are the files that hold them, `size` the bytes that their reading counts. As
+    `paths` are the files that hold them, `parts` the sources that a folder is made of (else
+    itself), `size` the bytes that their reading counts. As
     reading goes on, `kind` says what the source is, `columns` which names were seen, in
     order of appearance, `rows` how many rows there are so far (in column-major files all
     of them from the beginning), `globals_named` what the pickles name, and at which byte
@@ -40,6 +41,8 @@ class Source(Protocol):
     def kind(self) -> str: ...
     @property
     def paths(self) -> Sequence[Path]: ...
+    @property
+    def parts(self) -> Sequence[Source]: ...
     @property
     def rows(self) -> int: ...
     @property
@@ -87,7 +90,7 @@ class Folder:
         if not self.paths:
             message = f"the folder {path} has no {', '.join(sorted(_PART_SUFFIXES))} files"
             raise UnreadableSourceError(message)
-        self._parts = [open_source(part, scratch) for part in self.paths]
+        self.parts = [open_source(part, scratch) for part in self.paths]
         self.kind = f"a folder of {len(self.paths)} part files"
         self.rows = 0
         self.columns: dict[Any, None] = {}
@@ -95,7 +98,7 @@ class Folder:
 
     @property
     def size(self) -> int:
-        return sum(part.size for part in self._parts)
+        return sum(part.size for part in self.parts)
 
     def batches(
         self, wanted: Callable[[Any], bool], advance: Callable[[int], None]
@@ -103,7 +106,7 @@ class Folder:
         """Yield the rows of each part."""
         self.rows = 0
         self.columns = {}
-        for part in self._parts:
+        for part in self.parts:
             before = self.rows
             for batch in part.batches(wanted, advance):
                 self._look(part, before)

@@ -90,19 +90,23 @@ def _distinct(values: Values) -> tuple[list[Any], NDArray[np.int64]]:
 
     Values of one object, or equal texts, are one.
     """
-    if isinstance(values, pa.Array) and (
-        pa.types.is_dictionary(values.type) or _is_text(values.type)
-    ):
-        encoded = values if pa.types.is_dictionary(values.type) else values.dictionary_encode()
-        places = encoded.indices.cast(pa.int64()).fill_null(-1).to_numpy()
-        used, indices = np.unique(places, return_inverse=True)
-        return python_values(encoded.dictionary.take(pa.array(used, mask=used < 0))), indices
+    if isinstance(values, pa.Array):
+        if pa.types.is_dictionary(values.type):
+            return _distinct_of_dictionary(values)
+        if _is_text(values.type):
+            return _distinct_of_dictionary(values.dictionary_encode())
     listed = python_values(values)
     # Not all values have a hash, and 1 and True are equal.
     keys = listed if _TEXT_OR_NULL.issuperset(map(type, listed)) else list(map(id, listed))
     found = dict(zip(keys, listed, strict=True))
     number = {key: at for at, key in enumerate(found)}
     return list(found.values()), np.fromiter(map(number.__getitem__, keys), np.int64, len(keys))
+
+
+def _distinct_of_dictionary(values: pa.DictionaryArray) -> tuple[list[Any], NDArray[np.int64]]:
+    places = values.indices.cast(pa.int64()).fill_null(-1).to_numpy()
+    used, indices = np.unique(places, return_inverse=True)
+    return python_values(values.dictionary.take(pa.array(used, mask=used < 0))), indices
 
 
 def _by_row(reasons: dict[int, str], indices: NDArray[np.int64]) -> dict[int, str]:
@@ -119,6 +123,9 @@ def python_values(values: Values) -> list[Any]:
         return [values.row(row) for row in range(len(values))]
     if not isinstance(values, pa.Array):
         return list(values)
+    if pa.types.is_dictionary(values.type):  # what rows share is made once
+        found, indices = _distinct_of_dictionary(values)
+        return [found[at] for at in indices.tolist()]
     try:
         listed: list[Any] = values.to_pylist()
     except (ValueError, OverflowError, pa.ArrowException):

@@ -14,7 +14,7 @@ import pandas as pd
 from tests import pickles as p
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 
@@ -154,6 +154,34 @@ def _arrow_years(*buffers: bytes, **state: Any) -> bytes:
     return years(p.arrow_column(p.arrow_array("int64", buffers, **state)))
 
 
+def _arrow_vectors(kind: bytes, *buffers: bytes, items: Iterable[bytes], **state: Any) -> bytes:
+    """Pickle a column of Arrow lists of that type; `items` are the states of what is in them."""
+    children = p.list_of(*items)
+    column = p.arrow_column(p.arrow_array(kind, buffers, children=children, **state))
+    return p.one_row_frame(job_post_vectors=column)
+
+
+def _lists_of(*arguments: bytes) -> bytes:
+    return p.called(p.named("pyarrow.lib", "list_"), *arguments)
+
+
+def _doubles(count: int) -> bytes:
+    """Pickle the state of an Arrow array of so many zeros."""
+    return p.arrow_state("double", [p.NONE, p.arrow_buffer(p.raw(bytes(8 * count)))], rows=count)
+
+
+def _arrow_codes(code: bytes, content: bytes) -> bytes:
+    """Pickle a text column with a dictionary: one row, of that code; `content` is a state."""
+    kind = p.called(
+        p.named("pyarrow.lib", "dictionary"), p.arrow_type("int8"), p.arrow_type("string"), p.FALSE
+    )
+    return company(
+        p.arrow_column(
+            p.arrow_array(kind, [p.NONE, p.arrow_buffer(p.raw(code))], dictionary=content)
+        )
+    )
+
+
 def _labelled(values: bytes, placement: bytes) -> bytes:
     """Pickle a frame whose one block has a placement of its own."""
     return p.pickled(p.frame(p.block(values, placement)))
@@ -232,6 +260,8 @@ _OFFSETS, _A = p.raw(struct.pack("<ii", 0, 1)), p.raw(b"a")
 _FRAME = p.named("pandas.core.frame", "DataFrame")
 TWO_CODES = p.array(ONE, p.dtype("i1", "|"), p.raw(b"\1"))
 _MAX = 2**62
+_LISTS = _lists_of(p.arrow_type("double"))
+_PAIRS = _lists_of(p.arrow_type("double"), p.number(2))
 
 FORGED: dict[str, bytes] = {
     # NumPy dtypes
@@ -374,6 +404,43 @@ FORGED: dict[str, bytes] = {
     ),
     "Arrow with a dictionary": _arrow_years(
         p.NONE, p.arrow_buffer(p.FIVE), dictionary=p.arrow_array("null", [p.NONE])
+    ),
+    "Arrow items of another type": _arrow_vectors(
+        _LISTS, p.NONE, p.arrow_buffer(_OFFSETS),
+        items=[p.arrow_state("int8", [p.NONE, p.arrow_buffer(_A)])],
+    ),
+    "Arrow lists without items": _arrow_vectors(
+        _LISTS, p.NONE, p.arrow_buffer(_OFFSETS), items=[]
+    ),
+    "Arrow lists of two kinds of items": _arrow_vectors(
+        _LISTS, p.NONE, p.arrow_buffer(_OFFSETS), items=[_doubles(1), _doubles(1)]
+    ),
+    "Arrow lists beyond the items": _arrow_vectors(
+        _LISTS, p.NONE, p.arrow_buffer(p.raw(struct.pack("<ii", 0, 3))), items=[_doubles(2)]
+    ),
+    "Arrow lists without offsets": _arrow_vectors(_LISTS, p.NONE, items=[_doubles(2)]),
+    "Arrow pairs far off": _arrow_vectors(_PAIRS, p.NONE, items=[_doubles(4)], offset=10**9),
+    "Arrow pairs beyond the items": _arrow_vectors(_PAIRS, p.NONE, items=[_doubles(4)], offset=2),
+    "Arrow pairs without end": _arrow_vectors(
+        _PAIRS, p.NONE, items=[_doubles(4)], rows=1 << 39
+    ),
+    "Arrow lists of nothing without end": _arrow_vectors(
+        _lists_of(p.arrow_type("double"), p.number(0)), p.NONE, items=[_doubles(0)], rows=1 << 40
+    ),
+    "Arrow dictionary of another type": _arrow_codes(
+        b"\0", p.arrow_state("int8", [p.NONE, p.arrow_buffer(_A)])
+    ),
+    "Arrow dictionary that is missing": _arrow_codes(b"\0", p.NONE),
+    "Arrow codes beyond the dictionary": _arrow_codes(
+        b"\7", p.arrow_state("string", [p.NONE, p.arrow_buffer(_OFFSETS), p.arrow_buffer(_A)])
+    ),
+    "Arrow codes below the dictionary": _arrow_codes(
+        b"\xff", p.arrow_state("string", [p.NONE, p.arrow_buffer(_OFFSETS), p.arrow_buffer(_A)])
+    ),
+    "an empty array of huge rows": p.one_row_frame(
+        job_post_vectors=p.array(
+            p.tuple_of(p.number(0), p.number(1 << 62)), p.dtype("f8"), p.raw(b"")
+        )
     ),
     "Arrow chunks of other things": company(
         p.arrow_column(

@@ -186,16 +186,24 @@ def one_row_frame(**columns: bytes) -> bytes:
     return pickled(frame(*blocks))
 
 
-def arrow_array(
-    kind: str, buffers: Iterable[bytes], *, rows: int = 1, nulls: int = 0, offset: int = 0,
+def arrow_type(alias: str) -> bytes:
+    return called(named("pyarrow.lib", "type_for_alias"), text(alias))
+
+
+def arrow_state(
+    kind: str | bytes, buffers: Iterable[bytes], *, rows: int = 1, nulls: int = 0, offset: int = 0,
     children: bytes | None = None, dictionary: bytes = NONE,
 ) -> bytes:  # fmt: skip
-    alias = called(named("pyarrow.lib", "type_for_alias"), text(kind))
-    state = tuple_of(
-        alias, number(rows), number(nulls), number(offset), list_of(*buffers),
+    """Pickle what an Arrow array is made of; `kind` is an alias, or a type pickled."""
+    return tuple_of(
+        kind if isinstance(kind, bytes) else arrow_type(kind),
+        number(rows), number(nulls), number(offset), list_of(*buffers),
         list_of() if children is None else children, dictionary,
     )  # fmt: skip
-    return called(named("pyarrow.lib", "_restore_array"), state)
+
+
+def arrow_array(kind: str | bytes, buffers: Iterable[bytes], **state: Any) -> bytes:
+    return called(named("pyarrow.lib", "_restore_array"), arrow_state(kind, buffers, **state))
 
 
 def arrow_buffer(data: bytes) -> bytes:

@@ -191,28 +191,36 @@ def test_a_part_may_be_a_link(folder: Path, tmp_path: Path) -> None:
 # Columns and problems.
 
 
-def test_a_column_that_some_parts_lack_is_null_there(folder: Path) -> None:
-    """In whatever part: first, last or between."""
-    records = p.make_records(60)
-    for number, part in enumerate(records):
-        if number % 3 == 0:
-            del part["company_name"]
-    parts = [[r for r in records if ("company_name" in r) is there] for there in (True, False)]
-    for first, second in ((0, 1), (1, 0)):
-        for path in folder.iterdir():
-            path.unlink()
-        _write_part(folder / "1.parquet", parts[first])
-        _write_part(folder / "2.parquet", parts[second])
-        _write_part(folder / "3.pickle", p.make_records(5, seed=7))
-        report = _converted(folder, force=True)
-        expected = [{"company_name": "", **r} for r in records] + p.make_records(5, seed=7)
+@pytest.mark.parametrize("suffix", ["parquet", "pkl"])
+@pytest.mark.parametrize("number", [0, 4, 9])
+def test_a_part_without_a_column_is_an_error(number: int, suffix: str, folder: Path) -> None:
+    """As a file without it is: its rows would lose their values silently."""
+    records = p.make_records(5, seed=7)
+    for record in records:
+        record["Firm"] = record.pop("company_name")
+    _write_part(folder / f"part-{number}x.{suffix}", records)
 
-        assert p.rows_expected(expected) == p.rows_of(p.arrow_path(folder))
-        assert 20 == report.nulls_replaced["company_name"]
+    with pytest.raises(
+        UnreadableSourceError, match=rf"part-{number}x\.{suffix}: .* for company_name.*'Firm'"
+    ):
+        p.convert_file(folder)
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "pkl"])
+def test_a_column_that_some_rows_of_a_part_lack_is_null_there(suffix: str, folder: Path) -> None:
+    """As it is in a file."""
+    records = p.make_records(60, seed=7)
+    for record in records[::3]:
+        record["company_name"] = None
+        if suffix == "pkl":
+            del record["company_name"]
+    _write_part(folder / f"part-x.{suffix}", records)
+
+    assert 20 == _converted(folder).nulls_replaced["company_name"]
 
 
 def test_a_column_that_no_part_has_is_an_error(folder: Path) -> None:
-    """What a field is called is asked of all parts together."""
+    """What a field is called is asked of every part."""
     with pytest.raises(UnreadableSourceError, match="no column 'Firm' for company_name"):
         p.convert_file(folder, columns={"company_name": "Firm"})
 

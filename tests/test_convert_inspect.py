@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from convert.__main__ import inspect_command
+from convert.inspect import inspect
 from convert.pickle_reader.known import KNOWN
 from tests import forged as f
 from tests import pickles as p
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
     from pathlib import Path
+
+
+def test_rows_without_columns_are_counted(tmp_path: Path) -> None:
+    """Dicts without keys are rows, too."""
+    found = inspect(p.write_pickle(tmp_path / "jobs.pkl", [{}] * 3), p.Quiet())
+
+    assert (3, {}, None) == (found.rows, found.types, found.error)
 
 
 def _real(folder: Path, name: str) -> subprocess.CompletedProcess[str]:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from convert.errors import OutputError
 from convert.memory import no_garbage_collection
 from tests import pickles as p
 
@@ -188,6 +189,110 @@ def test_a_long_vector_that_rows_share_is_read_once(tmp_path: Path) -> None:
 
     assert "2,400 of 6,000 rows are invalid" in process.stderr
     assert "60000 values, not 2 as most rows have" in process.stderr
+
+
+def _limited(source: Path) -> str:
+    """Convert within 2 GiB and three seconds; return what is said on standard error."""
+    return p.run_python(source.parent, "-c", _LIMITED, str(source)).stderr
+
+
+@pytest.mark.parametrize("name", ["id", "exp_years", "job_post_vectors"])
+def test_a_long_category_that_rows_share_is_looked_at_once(name: str, tmp_path: Path) -> None:
+    """A text of a megabyte where none belongs, in 5,000 rows: an error at once."""
+    table = pd.DataFrame(p.make_records(5_000))
+    table[name] = pd.Categorical.from_codes(np.zeros(len(table), np.int8), ["x" * 1_000_000])
+
+    assert "rows are invalid" in _limited(p.write_pickle(tmp_path / "jobs.pkl", table))
+
+
+def test_chunks_that_are_one_chunk_are_refused(tmp_path: Path) -> None:
+    """A megabyte that a column of Arrow refers to a thousand times."""
+    chunk = p.arrow_array("int8", [p.NONE, p.arrow_buffer(p.raw(bytes(1_000_000)))], rows=1_000_000)
+    chunks = p.list_of(p.kept(chunk, 7), *[p.again(7)] * 1000)
+    column = p.arrow_column(p.called(p.named("pyarrow.lib", "chunked_array"), chunks))
+    source = tmp_path / "jobs.pkl"
+    source.write_bytes(p.one_row_frame(exp_years=column))
+
+    assert "more chunks than the file has room for" in _limited(source)
+
+
+@pytest.mark.parametrize("kind", ["category", "Int64"])
+def test_what_columns_share_is_made_once_or_not_at_all(kind: str, tmp_path: Path) -> None:
+    """Ignored columns aren't made; `inspect`, which wants all, makes what they share once."""
+    table = pd.DataFrame(p.make_records(2_000)).copy()
+    if kind == "category":
+        shared: Any = pd.CategoricalDtype([f"skill {number}" for number in range(200_000)])
+        column = pd.Series(pd.Categorical.from_codes(np.zeros(len(table), np.int8), dtype=shared))
+    else:
+        column = pd.Series([1, None] * 1_000, dtype="Int64")
+    base = _Measured(p.write_pickle(tmp_path / "base.pkl", table))
+    for number in range(300):
+        table[f"column {number}"] = column.array
+    source = p.write_pickle(tmp_path / "jobs.pkl", table)
+    said = p.run_python(tmp_path, "-c", _LIMITED_INSPECTION, str(source))
+
+    assert _Measured(source).peak - base.peak < 30 * _MB
+    assert "306 columns\n" == said.stdout, said.stderr
+
+
+_LIMITED_INSPECTION = """
+import sys
+from pathlib import Path
+from convert.inspect import inspect
+from tests import pickles as p
+p.import_lazy_modules()
+p.limit_resources(5)
+print(len(inspect(Path(sys.argv[1]), p.Quiet()).types), "columns")
+"""
+
+
+@pytest.mark.parametrize("shape", ["records", "frame"])
+def test_numbers_of_two_kinds_in_long_vectors_are_no_reason_to_refuse(
+    shape: str, tmp_path: Path
+) -> None:
+    """JSON writes 0.0 as 0: a few whole numbers among 3,072 floats."""
+    records = p.make_records(1_100)
+    for row, record in enumerate(records):
+        record["job_post_vectors"] = [float(place % 77) + row for place in range(3_072)]
+        record["job_post_vectors"][row % 3_000 : row % 3_000 + 1500 : 300] = [0] * 5
+    content = records if shape == "records" else pd.DataFrame(records)
+    source = p.write_pickle(tmp_path / "jobs.pkl", content)
+
+    assert (1_100, 3_072) == (
+        _Measured(source).rows,
+        p.info_of(source.with_suffix(".arrow")).dimension,
+    )
+
+
+def test_rows_of_nothing_are_refused(tmp_path: Path) -> None:
+    """Arrow files that say 2**40 rows of nulls, or have rows that share their items."""
+    nulls = pa.record_batch({"id": pa.nulls(7)})
+    items = pa.array(np.zeros(50_000))
+    rows = [np.zeros(20_000, np.int32), np.full(20_000, 50_000, np.int32)]
+    views = pa.ListViewArray.from_arrays(*map(pa.array, rows), items)
+    for batch, said in (
+        (nulls, "1,099,511,627,776 rows without a value"),
+        (pa.record_batch({"job_post_vectors": views}), "share their 50,000 items"),
+    ):
+        source = tmp_path / "jobs.arrow"
+        with pa.ipc.new_file(source, batch.schema) as file:
+            file.write_batch(batch)
+        if batch is nulls:
+            seven, many = (rows.to_bytes(8, "little") for rows in (7, 1 << 40))
+            source.write_bytes(source.read_bytes().replace(seven, many))
+
+        assert said in _limited(source)
+
+
+def test_rejected_rows_that_share_their_values_do_not_fill_the_disk(tmp_path: Path) -> None:
+    """A text of a megabyte in a column that is ignored, in 3,000 rows that are left out."""
+    text = "x" * 1_000_000
+    records = [{**record, "id": "none", "Text": text} for record in p.make_records(3_000)]
+    source = p.write_pickle(tmp_path / "jobs.pkl", [*p.make_records(10), *records])
+
+    with pytest.raises(OutputError, match="refer to the same large values"):
+        p.convert_file(source, skip_invalid=True)
+    assert [source] == list(tmp_path.iterdir())
 
 
 def test_long_vectors_are_taken_a_few_rows_at_a_time(tmp_path: Path) -> None:

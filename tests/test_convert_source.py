@@ -122,7 +122,7 @@ def _read(path: Path, **columns: str) -> _Found:
         for name, column in batch.columns.items():
             values.setdefault(name, []).extend(python_values(column))
         rows += [batch.row(row) for row in range(batch.rows)]
-    wanted.require(source.columns)
+    wanted.require(source.columns, path.name)
     names = wanted.choose(source.columns)
     assert len(rows) == source.rows
     return _Found(

@@ -149,6 +149,7 @@ _READABLE = {
     "times among years that are NaN",
     "Arrow nulls without end",
     "nulls without end in every column",
+    "Arrow lists of nothing without end",
 }
 
 

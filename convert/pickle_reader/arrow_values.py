@@ -33,27 +33,38 @@ def array(args: tuple[Any, ...], data: Buffer) -> pa.Array | ArrowArray:
 
 
 def _restored(state: tuple[Any, ...]) -> pa.Array:
-    """Return an array on its buffers; one of lists or of a dictionary has others within."""
+    """Return an array on its buffers; one of lists or of a dictionary has another within.
+
+    What Arrow's own validation takes for granted is checked before it sees the array: it
+    would end the process.
+    """
     arrow_type, length, null_count, offset, buffers, children, dictionary = state
     if not isinstance(arrow_type, pa.DataType) or pa.types.is_null(arrow_type):
         message = f"an Arrow array of type {arrow_type}"
         raise TypeError(message)
-    # Arrow's validation takes what it is told about the offset for granted.
     if any(type(n) is not int or not 0 <= n <= _MAX_LENGTH for n in (length, offset)):
         message = "a length or offset that is none"
         raise ValueError(message)
     is_encoded = pa.types.is_dictionary(arrow_type)
     is_list = pa.types.is_nested(arrow_type)
-    if is_list != bool(children) or is_encoded != (dictionary is not None):
+    within = [_restored(child) for child in children]
+    if dictionary is not None:
+        within.append(_restored(dictionary))
+    belongs = [arrow_type.value_type] if is_list or is_encoded else []
+    if belongs != [array.type for array in within]:
         message = f"an array of {arrow_type} with others within, or without"
         raise ValueError(message)
+    if pa.types.is_fixed_size_list(arrow_type):
+        (items,) = within
+        if (offset + length) * arrow_type.list_size > len(items):
+            message = f"{len(items)} items for {length} lists of {arrow_type.list_size}"
+            raise ValueError(message)
     made = pa.Array.from_buffers(
         arrow_type.index_type if is_encoded else arrow_type,
-        length, buffers, null_count, offset,
-        [_restored(child) for child in children] or None,
+        length, buffers, null_count, offset, within if is_list else None,
     )  # fmt: skip
     made.validate(full=True)  # the buffers are the file's: offsets, UTF-8
-    return pa.DictionaryArray.from_arrays(made, _restored(dictionary)) if is_encoded else made
+    return pa.DictionaryArray.from_arrays(made, *within) if is_encoded else made
 
 
 def chunked_array(args: tuple[Any, ...], data: Buffer) -> pa.ChunkedArray | ArrowArray:
@@ -66,6 +77,9 @@ def chunked_array(args: tuple[Any, ...], data: Buffer) -> pa.ChunkedArray | Arro
         raise TypeError(message)
     if any(isinstance(of, Opaque) for of in arrow_type):  # no chunks
         return ArrowArray((), data)
+    if sum(chunk.nbytes for chunk in chunks) > len(data):
+        message = "more chunks than the file has room for"
+        raise ValueError(message)
     return pa.chunked_array(chunks, *arrow_type)
 
 
@@ -111,11 +125,12 @@ def field(args: tuple[Any, ...], data: Buffer) -> pa.Field | ArrowType:
 
 
 def list_(args: tuple[Any, ...], data: Buffer) -> pa.DataType | ArrowType:
-    """Make a type of lists; lists of lists are no field's, and their depth had no end."""
+    """Make a type of lists; lists of lists are no field's, and their depth had no end.
+
+    Nor are lists of nothing, of which no buffer bounds the number.
+    """
     items, *size = args
-    if isinstance(items, Opaque) or _is_composed(
-        items.type if isinstance(items, pa.Field) else items
-    ):
+    if isinstance(items, Opaque) or _is_composed(getattr(items, "type", items)) or size == [0]:
         return ArrowType((), data)
     return pa.list_(items, *size)
 

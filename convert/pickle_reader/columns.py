@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from convert.pickle_reader.plain import Plain
     from convert.pickle_reader.spans import Buffer
 
+# Bytes of the file whose values are handed out together, as rows of 384 floats are by 4,096.
+BATCH_BYTES = 16 << 20
+
 Values: TypeAlias = "list[Any] | NDArray[Any] | pa.Array | FloatLists"
 
 

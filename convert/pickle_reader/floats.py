@@ -109,5 +109,5 @@ def check_frame(data: Buffer, pos: int, end: int) -> None:
     """Raise DamagedPickle if the FRAME at `pos` claims more bytes than there are."""
     (size,) = struct.unpack_from("<Q", data, pos + 1)
     if size > end - pos - FRAME_BYTES:
-        message = f"a frame of {size} bytes"
+        message = f"a frame of {size:,} bytes, of which {end - pos - FRAME_BYTES:,} are there"
         raise DamagedPickle(message, pos)

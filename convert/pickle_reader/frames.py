@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from convert.pickle_reader.columns import Batch, Values, make_column
+from convert.pickle_reader.blocks import (
+    MAX_WRAPPED,
+    arrow_array,
+    checked,
+    column_count,
+    first,
+    placed_at,
+    row_count,
+)
+from convert.pickle_reader.columns import BATCH_BYTES, Batch, Values, make_column
 from convert.pickle_reader.errors import (
     DamagedPickle,
     EndlessValue,
@@ -35,8 +44,6 @@ if TYPE_CHECKING:
 
     from convert.pickle_reader.plain import Plain
     from convert.pickle_reader.spans import Buffer
-
-_MAX_WRAPPED = 8
 
 
 @contextlib.contextmanager
@@ -71,7 +78,8 @@ class FrameColumns:
     def __init__(self, frame: Frame, data: Buffer, plain: Plain) -> None:
         self._data = data
         self._plain = plain
-        blocks, (named, index), *_ = _checked(frame.state["_mgr"], Blocks).args
+        self._made: dict[tuple[int, ...], Any] = {}
+        blocks, (named, index), *_ = checked(frame.state["_mgr"], Blocks).args
         if isinstance(named, Opaque):
             message = f"columns named by a {type(named).__name__}"
             raise UnsupportedPickle(message, len(data))
@@ -82,22 +90,22 @@ class FrameColumns:
             raise ValueError(message)
         placed: list[Any] = [None] * len(labels)
         for values, placement in blocks:
-            positions = _positions(placement, len(labels), data)
-            if len(positions) != _column_count(values):
+            positions = placed_at(placement, len(labels), data)
+            if len(positions) != column_count(values):
                 message = f"a block placed at {len(positions)} columns"
                 raise ValueError(message)
             for position, column in enumerate(positions):
-                placed[column] = self._unwrapped(values, position)
+                placed[column] = values, position
+        # What each column is taken from: a block, and the column's number in it.
         self.columns = {
             label: column
             for label, column in zip(labels, placed, strict=True)
             if column is not None
         }
         if isinstance(index, Index) and isinstance(index.name, str):  # as set_index() makes it
-            self.columns.setdefault(index.name, self._unwrapped(index))
-        lengths = {
-            len(column) for column in self.columns.values() if not isinstance(column, Opaque)
-        }
+            self.columns.setdefault(index.name, (index, 0))
+        counts = [row_count(values) for values, _ in self.columns.values()]
+        lengths = {count for count in counts if count is not None}
         if len(lengths) > 1:
             message = f"its columns have {sorted(lengths)} rows"
             raise ValueError(message)
@@ -105,9 +113,10 @@ class FrameColumns:
 
     def batches(self, names: list[Any], batch_rows: int) -> Iterator[Batch]:
         """Yield the columns of those names, `batch_rows` rows at a time."""
+        batch_rows = max(1, min(batch_rows, BATCH_BYTES * self.rows // len(self._data)))
         for begin in range(0, self.rows, batch_rows):
             end = min(begin + batch_rows, self.rows)
-            columns = {name: self._slice(self.columns[name], begin, end) for name in names}
+            columns = {name: self._slice(name, begin, end) for name in names}
             yield Batch(end - begin, columns, self._row_from(begin))
 
     def _row_from(self, begin: int) -> Callable[[int], dict[Any, Any]]:
@@ -115,9 +124,9 @@ class FrameColumns:
             at = begin + row
             whole = {}
             with damage_named(len(self._data)):
-                for name, column in self.columns.items():
+                for name in self.columns:
                     try:
-                        values: Any = self._slice(column, at, at + 1)
+                        values: Any = self._slice(name, at, at + 1)
                     except EndlessValue as error:
                         values = [error.message]
                     is_span = isinstance(values, FloatLists)
@@ -126,12 +135,13 @@ class FrameColumns:
 
         return whole_row
 
-    def _slice(self, column: Any, begin: int, end: int) -> Values:  # noqa: ANN401
+    def _slice(self, name: Any, begin: int, end: int) -> Values:  # noqa: ANN401
+        column = self._unwrapped(*self.columns[name])
         if isinstance(column, Opaque):
             return [column] * (end - begin)
         if isinstance(column, _Objects):
-            first = column.begin
-            values = list(self._plain.items(column.items, first + begin, first + end))
+            start = column.begin
+            values = list(self._plain.items(column.items, start + begin, start + end))
             if len(values) != end - begin:
                 message = f"{len(values)} objects where {end - begin} belong"
                 raise ValueError(message)
@@ -141,7 +151,7 @@ class FrameColumns:
 
     def _unwrapped(self, values: Any, position: int = 0, depth: int = 0) -> Any:  # noqa: ANN401
         """Return a column without what pandas wraps around it."""
-        if depth > _MAX_WRAPPED:
+        if depth > MAX_WRAPPED:
             message = "arrays in arrays in arrays"
             raise ValueError(message)
         match values:
@@ -152,27 +162,34 @@ class FrameColumns:
             case Index():
                 return self._unwrapped(values.args[0], 0, depth + 1)
             case ArrayBacked():
-                return self._unwrapped(_first(values.state, Array), position, depth + 1)
+                return self._unwrapped(first(values.state, Array), position, depth + 1)
             case Categorical():
-                return self._categorical(values, depth + 1)
+                codes, kind = first(values.state, Array), first(values.state, CategoricalType)
+                return self._once(self._categorical, codes, kind)
             case Masked():
-                return self._nullable(values)
+                return self._once(self._nullable, values.state["_data"], values.state["_mask"])
             case ArrowBacked():
-                state = values.state
-                array = state["_pa_array"] if "_pa_array" in state else state["_data"]
+                array = arrow_array(values)
                 if isinstance(array, pa.ChunkedArray):
-                    return array.combine_chunks()
-                return _checked(array, pa.Array | Opaque)
+                    return self._once(pa.ChunkedArray.combine_chunks, array)
+                return checked(array, pa.Array | Opaque)
             case _:
                 message = f"a column is a {type(values).__name__}"
                 raise TypeError(message)
 
-    def _nullable(self, values: Masked) -> pa.Array:
-        numbers = _native(_checked(values.state["_data"], Array).view(self._data))
+    def _once(self, make: Callable[..., Any], *parts: object) -> Any:  # noqa: ANN401
+        """Return what is made of `parts`, which several columns may share; the frame holds them."""
+        key = tuple(map(id, parts))
+        if key not in self._made:
+            self._made[key] = make(*parts)
+        return self._made[key]
+
+    def _nullable(self, content: Array, mask: Array) -> pa.Array:
+        numbers = _native(checked(content, Array).view(self._data))
         if numbers.dtype.kind not in "biuf":
             message = f"a nullable column of {numbers.dtype}"
             raise ValueError(message)
-        return pa.array(numbers, mask=_checked(values.state["_mask"], Array).view(self._data))
+        return pa.array(numbers, mask=checked(mask, Array).view(self._data))
 
     def _array_column(self, array: Array, position: int) -> Any:  # noqa: ANN401
         """Return one column of a block, (columns, rows) or of rows alone."""
@@ -189,10 +206,19 @@ class FrameColumns:
         begin = position * rows
         return _Objects(array.content, begin, begin + rows)
 
-    def _categorical(self, values: Categorical, depth: int) -> Any:  # noqa: ANN401
-        codes = _native(_first(values.state, Array).view(self._data))
-        kind = _first(values.state, CategoricalType)
-        categories = self._unwrapped(kind.state["categories"], 0, depth)
+    def _categories(self, index: object) -> Any:  # noqa: ANN401
+        categories = self._unwrapped(index)
+        if isinstance(categories, _Objects):
+            listed = self._as_list(categories)
+            try:
+                return pa.array(listed, pa.string()) if _are_text(listed) else listed
+            except UnicodeEncodeError:  # lone surrogates
+                return listed
+        return pa.array(_native(categories)) if isinstance(categories, np.ndarray) else categories
+
+    def _categorical(self, content: Array, kind: CategoricalType) -> Any:  # noqa: ANN401
+        codes = _native(content.view(self._data))
+        categories = self._once(self._categories, kind.state["categories"])
         if isinstance(categories, Opaque):
             return categories
         if codes.dtype.kind != "i" or codes.ndim != 1:
@@ -201,17 +227,9 @@ class FrameColumns:
         if len(codes) and not -1 <= codes.min() <= codes.max() < len(categories):
             message = "codes beyond the categories"
             raise ValueError(message)
-        if isinstance(categories, _Objects):
-            listed = self._as_list(categories)
-            try:
-                categories = pa.array(listed, pa.string()) if _are_text(listed) else None
-            except UnicodeEncodeError:  # lone surrogates
-                categories = None
-            if categories is None:
-                chosen = [listed[code] if code >= 0 else None for code in codes.tolist()]
-                return _Objects(chosen, 0, len(chosen))
-        elif isinstance(categories, np.ndarray):
-            categories = pa.array(_native(categories))
+        if isinstance(categories, list):
+            chosen = [categories[code] if code >= 0 else None for code in codes.tolist()]
+            return _Objects(chosen, 0, len(chosen))
         return pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), categories)
 
     def _as_list(self, values: Any) -> list[Any]:  # noqa: ANN401
@@ -220,26 +238,6 @@ class FrameColumns:
             return self._plain.values(items)
         listed: list[Any] = values.to_pylist() if isinstance(values, pa.Array) else values.tolist()
         return listed
-
-
-def _column_count(values: Any) -> int:  # noqa: ANN401
-    """Return how many columns a block has."""
-    array = _first(values.state, Array) if isinstance(values, ArrayBacked) else values
-    is_matrix = isinstance(array, Array) and len(array.shape) == 2
-    return array.shape[0] if is_matrix else 1
-
-
-def _positions(placement: Any, columns: int, data: Buffer) -> list[int]:  # noqa: ANN401
-    """Return the numbers of the columns at which a block is placed."""
-    if isinstance(placement, slice):
-        positions = list(range(*placement.indices(columns)))
-    else:
-        array = _checked(placement, Array).view(data)
-        positions = array.tolist() if array.dtype.kind == "i" else [-1]
-    if not all(0 <= position < columns for position in positions):
-        message = "a block is placed beyond the columns"
-        raise ValueError(message)
-    return positions
 
 
 def _python_value(value: Any) -> Any:  # noqa: ANN401
@@ -258,19 +256,3 @@ def _are_text(values: Iterable[Any]) -> bool:
 def _native(array: Any) -> Any:  # noqa: ANN401
     """Return an array as Arrow takes it: aligned, of this machine's byte order."""
     return np.require(array.astype(array.dtype.newbyteorder("="), copy=False), None, "A")
-
-
-def _checked(value: Any, kind: Any) -> Any:  # noqa: ANN401
-    if not isinstance(value, kind):
-        message = f"a {type(value).__name__} where a {kind.__name__} belongs"
-        raise TypeError(message)
-    return value
-
-
-def _first(values: Iterable[Any], kind: Any) -> Any:  # noqa: ANN401
-    """Return the only one of `values` that is a `kind`; its place differs between versions."""
-    for value in values:
-        if isinstance(value, kind):
-            return value
-    message = f"no {kind.__name__} where one belongs"
-    raise ValueError(message)

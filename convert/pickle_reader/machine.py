@@ -30,9 +30,6 @@ _CHECKPOINT_BYTES = 4096
 _LUMP_ITEMS = 256
 # Bytes of file between looks at memory and progress.
 _PAUSE_BYTES = 1 << 18
-# Bytes of opcodes whose values are held at the same time, spans not counted. A row of the
-# documented shape has 300; a byte of a forged pickle takes up to 100 bytes of memory.
-_MAX_HELD_BYTES = 8 << 20
 # Lists in lists in lists that wait for their items; each takes 300 bytes.
 _MAX_MARKS = 1000
 
@@ -198,8 +195,8 @@ class Machine(State):
                     raise IndexError
                 advance(pos - told)
                 told = pos
-                if self.held_bytes(pos) > _MAX_HELD_BYTES or len(marks) > _MAX_MARKS:
-                    message = "more values at once than a row has"
+                if self.holds_too_much(pos) or len(marks) > _MAX_MARKS:
+                    message = "more values at once than rows of embeddings have"
                     raise UnsupportedPickle(message, pos)
         finally:
             self.pos, self.stack, self.size = pos, stack, size

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # fit in.
 _ASKED = 40_000
 _GENERATION = 40_000
+# Where atoms are asked for that were let go, up to so many are held.
+_MOST_HELD = 640_000
 # Entries numbered out of turn; picklers make none.
 _MAX_IRREGULAR = 1000
 # Readings within readings: a value that refers to a row, which refers to another row ...
@@ -60,6 +62,7 @@ class Memo:
         self._recent: dict[int, dict[int, Any]] = {}
         self._budget = _REREAD_ALWAYS + _MAX_REREAD * file_bytes
         self._depth = 0
+        self._generation = _GENERATION
 
     def put(self, index: int, size: int, value: object, offset: int) -> None:
         """Set entry `index` of a memo that has `size` entries."""
@@ -116,7 +119,7 @@ class Memo:
         for index, value in gone.items():
             if type(value) in _ATOMS and index not in asked:
                 self.young[index] = value
-        if len(self.young) > _GENERATION:
+        if len(self.young) > self._generation:
             self._old, self.young = self.young, {}
 
     def recall(self, index: int, size: int, offset: int) -> Any:  # noqa: ANN401
@@ -131,11 +134,14 @@ class Memo:
             message = f"memo entry {index} was never set"
             raise DamagedPickle(message, offset)
         value = self._reread(index, offset)
-        return self._keep(index, value) if is_kept(value) else value
+        if not is_kept(value):
+            return value
+        self._generation = min(self._generation + _GENERATION // 100, _MOST_HELD)
+        return self._keep(index, value)
 
     def _keep(self, index: int, value: Any) -> Any:  # noqa: ANN401
         """Hold what was asked for longer than what never was."""
-        if len(self._asked) == _ASKED:
+        if len(self._asked) >= max(_ASKED, self._generation):
             self._asked.clear()
         self._asked[index] = value
         return value

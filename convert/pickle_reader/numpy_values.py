@@ -24,6 +24,8 @@ _DATETIME_UNITS = frozenset({"Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns"
 _KINDS = frozenset("biufcmMSUOV")
 _MAX_DIMENSIONS = 32
 _MAX_SPEC = 16
+# NumPy wants room for them, even if one of the dimensions is 0.
+_MAX_ITEMS = 1 << 48
 
 
 class Dtype(StandIn):
@@ -117,6 +119,7 @@ def _checked_content(shape: object, dtype: object, content: Any, data: Buffer) -
         not isinstance(shape, tuple)
         or len(shape) > _MAX_DIMENSIONS
         or any(type(n) is not int or n < 0 for n in shape)
+        or math.prod(n or 1 for n in shape) > _MAX_ITEMS
     ):
         message = "a shape that is none"
         raise ValueError(message)

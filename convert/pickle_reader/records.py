@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from convert.pickle_reader.columns import Batch, make_column
+from convert.pickle_reader.columns import BATCH_BYTES, Batch, make_column
 from convert.pickle_reader.errors import UnsupportedPickle
 
 if TYPE_CHECKING:
@@ -27,14 +27,19 @@ class Records:
     def batches(
         self, pieces: Iterable[list[Any]], batch_rows: int, where: Callable[[], int]
     ) -> Iterator[Batch]:
-        """Yield batches of `batch_rows` rows; `where` says how far the file was read."""
+        """Yield batches of `batch_rows` rows, or of fewer that are long.
+
+        `where` says how far the file was read.
+        """
         waiting: list[Any] = []
+        most = batch_rows
         for piece in pieces:
             self._check(piece, where())
             waiting += piece
-            while len(waiting) >= batch_rows:
-                yield self._batch(waiting[:batch_rows])
-                del waiting[:batch_rows]
+            most = min(batch_rows, max(BATCH_BYTES * self._rows // (where() or 1), 1))
+            while len(waiting) >= most:
+                yield self._batch(waiting[:most])
+                del waiting[:most]
         if waiting:
             yield self._batch(waiting)
 

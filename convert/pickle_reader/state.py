@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING, Any
 
 from convert.pickle_reader.arrays import pack_arrays
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
 _PIECE_ROWS = 1024
 # Of these, when rows on the stack are yielded before their list is complete.
 _PIECE_BYTES = 1 << 20
+# Bytes of opcodes whose values may be held at the same time, spans not counted: whatever
+# they make, up to 200 bytes of memory each; and if few of them make containers (72 bytes for
+# a list, 216 for a set) or are put into the memo (100). A row of the documented shape has 300.
+_HELD_ALWAYS = 4 << 20
+_MOST_HELD = 32 << 20
+_MOST_CONTAINERS = 2 << 20
+_MOST_ENTRIES = 4 << 20
 
 
 class State:
@@ -102,6 +110,15 @@ class State:
 
     def held_bytes(self, pos: int) -> int:
         return pos - self._held_from - self.skipped
+
+    def holds_too_much(self, pos: int) -> bool:
+        """Whether what is held now takes more memory than a conversion may."""
+        held = self.held_bytes(pos)
+        return held > _HELD_ALWAYS and (
+            held > _MOST_HELD
+            or gc.get_count()[0] > _MOST_CONTAINERS  # made since a collection; there is none
+            or len(self.live) > _MOST_ENTRIES
+        )
 
     def note_rows(self, pos: int, size: int) -> None:
         """Note a checkpoint: what follows can be read without what came before."""

@@ -200,7 +200,8 @@ def _limited(source: Path) -> str:
 def test_a_long_category_that_rows_share_is_looked_at_once(name: str, tmp_path: Path) -> None:
     """A text of a megabyte where none belongs, in 5,000 rows: an error at once."""
     table = pd.DataFrame(p.make_records(5_000))
-    table[name] = pd.Categorical.from_codes(np.zeros(len(table), np.int8), ["x" * 1_000_000])
+    kind = pd.CategoricalDtype(["x" * 1_000_000])
+    table[name] = pd.Categorical.from_codes(np.zeros(len(table), np.int8), dtype=kind)
 
     assert "rows are invalid" in _limited(p.write_pickle(tmp_path / "jobs.pkl", table))
 

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 _ROOT = Path(__file__).parent.parent
 _STOP_SECONDS = 20
 _FIVE_ROWS = """
-SELECT id, company_name, exp_years, english_level, primary_keyword
+SELECT id, company_name AS company, exp_years AS years, primary_keyword AS keyword
 FROM recruit_embedding ORDER BY id LIMIT 5
 """
 _NEIGHBOURS = """
-SELECT other.company_name, other.primary_keyword, other.exp_years,
+SELECT other.company_name AS company, other.exp_years AS years, other.primary_keyword AS keyword,
        round((other.vector <=> one.vector)::numeric, 4) AS cosine_distance
 FROM recruit_embedding AS one, recruit_embedding AS other
 WHERE one.id = (SELECT min(id::text)::uuid FROM recruit_embedding)
@@ -47,7 +47,8 @@ ORDER BY other.vector <=> one.vector LIMIT 5
 @click.option("--rows", default=10_000, show_default=True, help="Rows of the sample.")
 def main(pickle: Path | None, rows: int) -> None:
     """Show the way from a pickle to a nearest-neighbour query, and how long it takes."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and clean up
+    for ending in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(ending, lambda number, _frame: sys.exit(128 + number))  # and clean up
     seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="embedding-demo-") as folder:
         work = Path(folder)

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from streamer.sinks.target import TableName
 
 
+# Of vectors in a message, of which several are held on their way: 2,048 rows of 384 floats.
+_CHUNK_BYTES = 3 << 20
+
+
 class Load(NamedTuple):
     """Rows that are written in one transaction; `last_id` is text as the server writes it."""
 
@@ -73,9 +77,10 @@ def pull(
     """Write what the table doesn't have yet; the caller holds the table's lock.
 
     `load_bytes` are committed at a time, in COPY's form; about four times that is held in
-    memory. `restart` begins at the first row, whatever the checkpoint says. Calls `announce`
-    once, before the table is made, then `advance` with the rows of every commit. Raises
-    ReadError, DecodeError, DatabaseError, OtherDatasetError.
+    memory. Messages have `chunk_rows` rows, or fewer if their vectors are long. `restart`
+    begins at the first row, whatever the checkpoint says. Calls `announce` once, before the
+    table is made, then `advance` with the rows of every commit. Raises ReadError,
+    DecodeError, DatabaseError, OtherDatasetError.
     """
     with clear_errors():
         checkpoints = Checkpoints(connection, name.schema)
@@ -92,6 +97,11 @@ def pull(
         explained(client, lambda: checkpoints.load(name.oid(connection))),
     ):
         dataset = stream.dataset
+        fitting = max(_CHUNK_BYTES // (4 * (dataset.dimension or 1)), 1)
+        if fitting < chunk_rows:  # known only now: begin again with shorter messages
+            stream.close()
+            stream = read_after(client, checkpoint, fitting)
+            dataset = stream.dataset
         check_position(checkpoint, dataset)
         announce(Plan(dataset.rows, dataset.rows_remaining, dataset.dimension, after))
         loads = loads_of(stream, load_bytes)

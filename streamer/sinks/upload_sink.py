@@ -46,11 +46,14 @@ class UploadSink:
                 self.dimension = rows.batch.schema.field("vector").type.list_size
                 self._table = EmbeddingTable(self._connection, self._name, self.dimension)
             with self._connection.transaction():
-                refused = []
-                if rows.batch is not None and self._table is not None:
+                refused: list[RejectedRow] = []
+                rejected = rows.rejected
+                while rows.batch is not None and self._table is not None:
                     reasons = self._upsert(self._table, rows.batch)
-                    refused = [rows.refuse(row, reason) for row, reason in reasons]
-                self._dead_letters.add([*rows.rejected, *refused])
+                    refused += [rows.refuse(row, reason) for row, reason in reasons]
+                    # What came before a refused row stays what it would be without that.
+                    rows = rows.before([row for row, _ in reasons])
+                self._dead_letters.add([*rejected, *refused])
         return refused
 
     def _upsert(

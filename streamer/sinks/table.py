@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from psycopg import errors, sql
 
 from streamer.sinks.copy_binary import HEADER, TRAILER
-from streamer.sinks.database import DatabaseError, TargetError, creation_lock
+from streamer.sinks.database import ROW_REFUSED, DatabaseError, TargetError, creation_lock
 from streamer.sinks.target import COLUMNS, check_table, create_if_missing, vector_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from uuid import UUID
 
     import psycopg
@@ -103,6 +103,21 @@ class EmbeddingTable:
                 return
         self._merge(rows, on_conflict)
 
+    def write_each(self, rows: CopyRows, ids: Iterable[UUID]) -> dict[int, psycopg.Error]:
+        """Write each row by itself, by their `ids`; return what is wrong with those refused.
+
+        ROW_REFUSED: one of them can't even be brought to the database.
+        """
+        self._fill_stage(rows)
+        refused: dict[int, psycopg.Error] = {}
+        for row, id_ in enumerate(ids):
+            try:
+                with self._connection.transaction():
+                    self._execute(_UPDATE, id_, id_)
+            except ROW_REFUSED as error:
+                refused[row] = error
+        return refused
+
     def _has_between(self, first: UUID, last: UUID) -> bool:
         query = "SELECT EXISTS (SELECT FROM {table} WHERE id BETWEEN %s AND %s)"
         row = self._execute(query, first, last).fetchone()
@@ -118,6 +133,12 @@ class EmbeddingTable:
 
     def _merge(self, rows: CopyRows, on_conflict: OnConflict) -> None:
         """Write rows of which some may be there; those that are the same stay untouched."""
+        self._fill_stage(rows)
+        # What an earlier merge of the same transaction has left there is not its matter.
+        query = _UPDATE if on_conflict is OnConflict.UPDATE else _SKIP
+        self._execute(query, rows.first_id, rows.last_id)
+
+    def _fill_stage(self, rows: CopyRows) -> None:
         self._execute(
             "CREATE TEMPORARY TABLE IF NOT EXISTS {stage} ({types}) ON COMMIT DELETE ROWS"
         )
@@ -126,9 +147,6 @@ class EmbeddingTable:
         if self._execute("SELECT pg_relation_size({stage_name}::regclass)").fetchone() != (0,):
             self._execute("TRUNCATE {stage}")
         self._copy(_STAGE, rows)
-        # What an earlier merge of the same transaction has left there is not its matter.
-        query = _UPDATE if on_conflict is OnConflict.UPDATE else _SKIP
-        self._execute(query, rows.first_id, rows.last_id)
 
     def _execute(self, query: str, *values: object) -> psycopg.Cursor:
         parts = {

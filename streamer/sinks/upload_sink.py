@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from streamer.row_check import CheckedRows, RejectedRow
 
+_FEW_ROWS = 32
+
 
 class UploadSink:
     """Writes the rows of one call; `dimension` is the table's once there is one."""
@@ -59,23 +61,34 @@ class UploadSink:
     def _upsert(
         self, table: EmbeddingTable, batch: pa.RecordBatch, first_row: int = 0
     ) -> list[tuple[int, str]]:
-        """Write rows; where the database refuses some, find out which, and why, by halves."""
-        ids = id_matrix(batch)
-        first, last = (UUID(bytes=ids[place].tobytes()) for place in (0, -1))
+        """Write rows; where the database refuses some, find out which, and why.
+
+        By halves, until few are left: these are tried one by one.
+        """
+        first, last = (UUID(bytes=id_.tobytes()) for id_ in id_matrix(batch)[[0, -1]])
+        copied = CopyRows(batch.num_rows, first, last, [copy_rows(batch)])
         try:
             with self._connection.transaction():
-                copied = CopyRows(batch.num_rows, first, last, [copy_rows(batch)])
                 table.write(copied, OnConflict.UPDATE)
         except ROW_REFUSED as error:
             if batch.num_rows == 1:
-                return [(first_row, f"the database: {error.diag.message_primary}")]
+                return [(first_row, _reason(error))]
         else:
             return []
+        if batch.num_rows <= _FEW_ROWS:
+            ids = [UUID(bytes=id_.tobytes()) for id_ in id_matrix(batch)]
+            with contextlib.suppress(*ROW_REFUSED), self._connection.transaction():
+                refused = table.write_each(copied, ids)
+                return [(first_row + row, _reason(error)) for row, error in refused.items()]
         half = batch.num_rows // 2
         return [
             *self._upsert(table, batch.slice(0, half), first_row),
             *self._upsert(table, batch.slice(half), first_row + half),
         ]
+
+
+def _reason(error: psycopg.Error) -> str:
+    return f"the database: {error.diag.message_primary}"
 
 
 class UploadSinks:

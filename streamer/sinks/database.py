@@ -26,6 +26,9 @@ from streamer.errors import Status, StreamerError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# It warns of what it ignores while a connection breaks off; what broke it is told anyway.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
+
 EMBEDDED = "embedded:"
 _CONNECT_SECONDS = 10
 _ENDINGS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)

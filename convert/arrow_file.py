@@ -64,6 +64,9 @@ class ArrowFile:
                 advance(told - before)
                 for begin in range(0, batch.num_rows, BATCH_ROWS):
                     yield _batch(batch.slice(begin, BATCH_ROWS), wanted)
+        except MemoryError:
+            message = f"{self._path}: reading it needs more memory than there is"
+            raise UnreadableSourceError(message) from None
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last of names
             message = f"{self._path} can't be read: {printable(str(error))}"
             raise UnreadableSourceError(message) from error
@@ -123,10 +126,14 @@ class ArrowFile:
 
 def _has_bytes(kind: pa.DataType) -> bool:
     if pa.types.is_fixed_size_list(kind):
-        return kind.list_size > 0 and _has_bytes(kind.value_type)
+        return bool(kind.list_size > 0 and _has_bytes(kind.value_type))
     if pa.types.is_struct(kind):
         return any(_has_bytes(field.type) for field in kind)
-    return not pa.types.is_null(kind)
+    if isinstance(kind, pa.BaseExtensionType):
+        return _has_bytes(kind.storage_type)
+    if pa.types.is_fixed_size_binary(kind):
+        return bool(kind.byte_width > 0)
+    return not (pa.types.is_null(kind) or pa.types.is_run_end_encoded(kind))
 
 
 def _batch(rows: pa.RecordBatch, wanted: Callable[[Any], bool]) -> Batch:

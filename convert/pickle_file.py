@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
+_OLD_BEGINNINGS = frozenset({b"(", b"]", b"}", b"c"})  # of protocols 0 and 1
 COMPRESSED_SUFFIXES = frozenset({".gz", ".bz2", ".xz", ".zst"})
 _UNPACKED_BYTES = 1 << 20  # a read
 # What is unpacked at most, for a byte of the file: floats shrink to a half, text to a tenth,
@@ -80,7 +81,7 @@ class PickleFile:
         self, mapped: mmap.mmap, wanted: Callable[[Any], bool], advance: Callable[[int], None]
     ) -> Iterator[Batch]:
         content = open_pickle(mapped)
-        self._is_modern = content.protocol > 1
+        self._is_modern = content.protocol > 1 or mapped[:1] in _OLD_BEGINNINGS
         self.globals_named = content.globals_named
         told = _Share(self._file_bytes / len(mapped), advance)
         for batch in content.batches(wanted, advance=told):

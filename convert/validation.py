@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from convert.pickle_reader import FloatLists
 
@@ -95,6 +96,8 @@ def _distinct(values: Values) -> tuple[list[Any], NDArray[np.int64]]:
             return _distinct_of_dictionary(values)
         if _is_text(values.type):
             return _distinct_of_dictionary(values.dictionary_encode())
+        if _is_view(values.type):
+            return _distinct_of_views(values)
     listed = python_values(values)
     # Not all values have a hash, and 1 and True are equal.
     keys = listed if _TEXT_OR_NULL.issuperset(map(type, listed)) else list(map(id, listed))
@@ -107,6 +110,20 @@ def _distinct_of_dictionary(values: pa.DictionaryArray) -> tuple[list[Any], NDAr
     places = values.indices.cast(pa.int64()).fill_null(-1).to_numpy()
     used, indices = np.unique(places, return_inverse=True)
     return python_values(values.dictionary.take(pa.array(used, mask=used < 0))), indices
+
+
+def _distinct_of_views(values: pa.Array) -> tuple[list[Any], NDArray[np.int64]]:
+    """Tell views apart by their 16 bytes: length, and the text itself or where it lies."""
+    count = len(values)
+    views = np.frombuffer(values.buffers()[1] or b"", "S16", values.offset + count)[-count:]
+    places = pa.array(np.unique(views, return_inverse=True)[1].astype(np.int64))
+    places = pc.if_else(values.is_valid(), places, -1).to_numpy()
+    _, firsts, indices = np.unique(places, return_index=True, return_inverse=True)
+    return [values[first].as_py() for first in firsts.tolist()], indices
+
+
+def _is_view(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string_view(kind) or pa.types.is_binary_view(kind))
 
 
 def _by_row(reasons: dict[int, str], indices: NDArray[np.int64]) -> dict[int, str]:
@@ -123,8 +140,8 @@ def python_values(values: Values) -> list[Any]:
         return [values.row(row) for row in range(len(values))]
     if not isinstance(values, pa.Array):
         return list(values)
-    if pa.types.is_dictionary(values.type):  # what rows share is made once
-        found, indices = _distinct_of_dictionary(values)
+    if pa.types.is_dictionary(values.type) or _is_view(values.type):  # shared: made once
+        found, indices = _distinct(values)
         return [found[at] for at in indices.tolist()]
     try:
         listed: list[Any] = values.to_pylist()

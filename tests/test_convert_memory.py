@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import json
 import pickle
+import struct
 import uuid
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,7 @@ import pytest
 
 from convert.errors import OutputError
 from convert.memory import no_garbage_collection
+from convert.pickle_reader.plain import Plain
 from tests import pickles as p
 
 if TYPE_CHECKING:
@@ -273,16 +276,59 @@ def test_rows_of_nothing_are_refused(tmp_path: Path) -> None:
     views = pa.ListViewArray.from_arrays(*map(pa.array, rows), items)
     for batch, said in (
         (nulls, "1,099,511,627,776 rows without a value"),
+        (pa.record_batch({"id": pa.array([b""] * 7, pa.binary(0))}), "rows without a value"),
         (pa.record_batch({"job_post_vectors": views}), "share their 50,000 items"),
     ):
         source = tmp_path / "jobs.arrow"
         with pa.ipc.new_file(source, batch.schema) as file:
             file.write_batch(batch)
-        if batch is nulls:
+        if batch.num_rows == 7:
             seven, many = (rows.to_bytes(8, "little") for rows in (7, 1 << 40))
             source.write_bytes(source.read_bytes().replace(seven, many))
 
         assert said in _limited(source)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("view", "id"), ("view", "company_name"), ("items", "job_post_vectors")]
+)
+def test_a_long_value_that_rows_of_an_arrow_file_share_is_made_once(
+    kind: str, name: str, tmp_path: Path
+) -> None:
+    """A text of a megabyte where none belongs, in 4,000 rows."""
+    records = p.make_records(4_000)
+    text = pa.array(["x" * 1_000_000])
+    views = struct.pack("<i4sii", 1_000_000, b"xxxx", 0, 0) * len(records)
+    buffers = [None, pa.py_buffer(views), text.buffers()[2]]
+    column = pa.Array.from_buffers(pa.string_view(), len(records), buffers)
+    if kind != "view":
+        shared = pa.DictionaryArray.from_arrays(np.zeros(len(records), np.int8), text)
+        offsets = pa.array(np.arange(len(records) + 1, dtype=np.int32))
+        column = pa.ListArray.from_arrays(offsets, shared)
+    table = pa.Table.from_pylist(records)
+    table = table.set_column(table.schema.get_field_index(name), name, column)
+    source = tmp_path / "jobs.arrow"
+    with pa.ipc.new_file(source, table.schema) as file:
+        file.write_table(table)
+    said = _limited(source)
+
+    assert ("" if name == "company_name" else "4,000 of 4,000 rows are invalid") in said
+    assert "Memory" not in said
+
+
+def test_rejected_rows_of_a_frame_are_made_in_good_time(tmp_path: Path) -> None:
+    """Each column is gone through once, not once for every row that is left out."""
+    table = pd.DataFrame(p.make_records(12_000), dtype=object)
+    table["id"] = "none"
+    table.loc[0, "id"] = p.SOME_ID
+    table["Text"] = [f"text {number}" for number in range(len(table))]
+    source = p.write_pickle(tmp_path / "jobs.pkl", table)
+    with mock.patch.object(Plain, "items", autospec=True, side_effect=Plain.items) as counted:
+        report = p.convert_file(source, skip_invalid=True)
+
+    assert report is not None
+    assert 11_999 == report.rejected
+    assert counted.call_count < 500
 
 
 def test_rejected_rows_that_share_their_values_do_not_fill_the_disk(tmp_path: Path) -> None:

@@ -58,6 +58,12 @@ def damage_named(offset: int) -> Iterator[None]:
         raise DamagedPickle(message, offset) from error
 
 
+# Of arrays made of what columns share: at most so many, and so many times the file's.
+_ALWAYS_BYTES = 64 << 20
+_MOST_TIMES = 4
+_ITEM_BYTES = 64
+
+
 class _Objects(NamedTuple):
     """Items of a list from `begin` to `end`, some of which may have been let go."""
 
@@ -79,6 +85,7 @@ class FrameColumns:
         self._data = data
         self._plain = plain
         self._made: dict[tuple[int, ...], Any] = {}
+        self._made_bytes = 0
         blocks, (named, index), *_ = checked(frame.state["_mgr"], Blocks).args
         if isinstance(named, Opaque):
             message = f"columns named by a {type(named).__name__}"
@@ -117,23 +124,27 @@ class FrameColumns:
         for begin in range(0, self.rows, batch_rows):
             end = min(begin + batch_rows, self.rows)
             columns = {name: self._slice(name, begin, end) for name in names}
-            yield Batch(end - begin, columns, self._row_from(begin))
+            yield Batch(end - begin, columns, self._row_from(begin, end))
 
-    def _row_from(self, begin: int) -> Callable[[int], dict[Any, Any]]:
+    def _row_from(self, begin: int, end: int) -> Callable[[int], dict[Any, Any]]:
+        made: dict[Any, Any] = {}  # whole columns, for the first row that is asked for
+
         def whole_row(row: int) -> dict[Any, Any]:
-            at = begin + row
-            whole = {}
             with damage_named(len(self._data)):
-                for name in self.columns:
+                for name in self.columns.keys() - made.keys():
                     try:
-                        values: Any = self._slice(name, at, at + 1)
-                    except EndlessValue as error:
-                        values = [error.message]
-                    is_span = isinstance(values, FloatLists)
-                    whole[name] = _python_value(values.row(0) if is_span else values[0])
-            return whole
+                        made[name] = self._slice(name, begin, end)
+                    except EndlessValue:
+                        made[name] = [self._or_error(name, at) for at in range(begin, end)]
+                return {name: _value(made[name], row) for name in self.columns}
 
         return whole_row
+
+    def _or_error(self, name: Any, at: int) -> Any:  # noqa: ANN401
+        try:
+            return _value(self._slice(name, at, at + 1), 0)
+        except EndlessValue as error:
+            return error.message
 
     def _slice(self, name: Any, begin: int, end: int) -> Values:  # noqa: ANN401
         column = self._unwrapped(*self.columns[name])
@@ -181,7 +192,11 @@ class FrameColumns:
         """Return what is made of `parts`, which several columns may share; the frame holds them."""
         key = tuple(map(id, parts))
         if key not in self._made:
-            self._made[key] = make(*parts)
+            made = self._made[key] = make(*parts)
+            self._made_bytes += _size_of(made)
+            if self._made_bytes > _ALWAYS_BYTES + _MOST_TIMES * len(self._data):
+                message = "columns that share so much that it can't be written out"
+                raise UnsupportedPickle(message, len(self._data))
         return self._made[key]
 
     def _nullable(self, content: Array, mask: Array) -> pa.Array:
@@ -238,6 +253,21 @@ class FrameColumns:
             return self._plain.values(items)
         listed: list[Any] = values.to_pylist() if isinstance(values, pa.Array) else values.tolist()
         return listed
+
+
+def _size_of(made: Any) -> int:  # noqa: ANN401
+    """Return about how many bytes it takes; what a dictionary array has of others isn't its own."""
+    if isinstance(made, pa.DictionaryArray):
+        made = made.indices
+    return int(made.nbytes) if isinstance(made, pa.Array) else _ITEM_BYTES * _count(made)
+
+
+def _count(made: object) -> int:
+    return len(made) if isinstance(made, list | _Objects) else 0
+
+
+def _value(values: Any, row: int) -> Any:  # noqa: ANN401
+    return _python_value(values.row(row) if isinstance(values, FloatLists) else values[row])
 
 
 def _python_value(value: Any) -> Any:  # noqa: ANN401

@@ -115,7 +115,7 @@ def _distinct_of_dictionary(values: pa.DictionaryArray) -> tuple[list[Any], NDAr
 def _distinct_of_views(values: pa.Array) -> tuple[list[Any], NDArray[np.int64]]:
     """Tell views apart by their 16 bytes: length, and the text itself or where it lies."""
     count = len(values)
-    views = np.frombuffer(values.buffers()[1] or b"", "S16", values.offset + count)[-count:]
+    views = np.frombuffer(values.buffers()[1] or b"", "S16", values.offset + count)[values.offset :]
     places = pa.array(np.unique(views, return_inverse=True)[1].astype(np.int64))
     places = pc.if_else(values.is_valid(), places, -1).to_numpy()
     _, firsts, indices = np.unique(places, return_index=True, return_inverse=True)

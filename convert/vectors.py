@@ -40,8 +40,6 @@ def vector_lengths(values: Values) -> NDArray[np.int64]:
     if isinstance(values, pa.Array) and _is_list(values.type):
         lengths = pc.fill_null(pc.list_value_length(values), 0).cast(pa.int64())
         return np.frombuffer(lengths.buffers()[1], np.int64, len(values), 8 * lengths.offset)
-    if isinstance(values, pa.Array) and not _may_hold_vectors(values.type):
-        return np.zeros(len(values), np.int64)
     return np.array([_length(value) or 0 for value in python_values(values)], np.int64)
 
 
@@ -61,8 +59,8 @@ def vector_matrix(values: Values, lengths: NDArray[np.int64], dimension: int) ->
         if is_regular and rows.fill(matrix[begin:end], begin):
             continue
         for row in range(begin, end):
-            if lengths[row] > 0 and lengths[row] != dimension:  # many rows may share a long one
-                reason: str | None = _other_length(lengths[row], dimension)
+            if lengths[row] > 0 and lengths[row] != dimension:
+                reason: str | None = f"{lengths[row]} values, not {dimension} as most rows have"
             else:
                 reason = _fill_one(matrix[row], rows.row(row))
             if reason is not None:
@@ -93,20 +91,6 @@ class _ListRows(NamedTuple):
 
     def row(self, row: int) -> Any:  # noqa: ANN401
         return self.values[row]
-
-
-class _OddRows(NamedTuple):
-    """Rows of an Arrow type that no vector has; each is made when it is asked for, alone."""
-
-    values: pa.Array
-
-    def fill(self, out: NDArray[np.float32], begin: int) -> bool:  # noqa: ARG002
-        return False
-
-    def row(self, row: int) -> Any:  # noqa: ANN401
-        if _is_list(self.values.type) and self.values[row].is_valid and len(self.values[row]):
-            return [""]  # whatever is in it is no number
-        return python_values(self.values.slice(row, 1))[0]
 
 
 class _FileRows(NamedTuple):
@@ -150,25 +134,12 @@ def _rows_of(values: Values, lengths: NDArray[np.int64]) -> _Rows:
         if is_number and not items.null_count:
             starts = np.cumsum(lengths) - lengths
             return _ArrowRows(values, items.to_numpy(), starts)
-        if not (is_number or pa.types.is_boolean(kind) or pa.types.is_null(kind)):
-            return _OddRows(values)
-    elif isinstance(values, pa.Array) and not _may_hold_vectors(values.type):
-        return _OddRows(values)
     return _ListRows(python_values(values))
 
 
 def _is_list(kind: pa.DataType) -> bool:
     return bool(
         pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    )
-
-
-def _may_hold_vectors(kind: pa.DataType) -> bool:
-    """Whether rows of a type that is no list may be lists all the same."""
-    return bool(
-        pa.types.is_dictionary(kind)
-        or pa.types.is_list_view(kind)
-        or pa.types.is_large_list_view(kind)
     )
 
 
@@ -188,10 +159,6 @@ def _fill(out: NDArray[np.float32], numbers: NDArray[Any]) -> bool:
     return bool(np.isfinite(out).all())
 
 
-def _other_length(length: int, dimension: int) -> str:
-    return f"{length} values, not {dimension} as most rows have"
-
-
 def _fill_one(out: NDArray[np.float32], vector: Any) -> str | None:  # noqa: ANN401
     """Convert `vector` into `out`, or return what is wrong with it."""
     if is_null(vector):
@@ -201,8 +168,6 @@ def _fill_one(out: NDArray[np.float32], vector: Any) -> str | None:  # noqa: ANN
         return f"{type(vector).__name__} instead of a vector"
     if length == 0:
         return "missing vector"
-    if length != len(out):
-        return _other_length(length, len(out))
     try:
         numbers = np.array(list(vector))
     except (ValueError, TypeError, OverflowError):

@@ -18,7 +18,11 @@ import pytest
 
 from convert.errors import OutputError
 from convert.memory import no_garbage_collection
+from convert.pickle_reader.known import KNOWN
 from convert.pickle_reader.plain import Plain
+from convert.pickle_reader.python_values import make_dict
+from convert.pickle_reader.stand_ins import Known
+from convert.rejects import rejects_path
 from tests import pickles as p
 
 if TYPE_CHECKING:
@@ -289,11 +293,9 @@ def test_rows_of_nothing_are_refused(tmp_path: Path) -> None:
         assert said in _limited(source)
 
 
-@pytest.mark.parametrize(
-    ("kind", "name"), [("view", "id"), ("view", "company_name"), ("items", "job_post_vectors")]
-)
+@pytest.mark.parametrize("name", ["id", "company_name"])
 def test_a_long_value_that_rows_of_an_arrow_file_share_is_made_once(
-    kind: str, name: str, tmp_path: Path
+    name: str, tmp_path: Path
 ) -> None:
     """A text of a megabyte where none belongs, in 4,000 rows."""
     records = p.make_records(4_000)
@@ -301,10 +303,6 @@ def test_a_long_value_that_rows_of_an_arrow_file_share_is_made_once(
     views = struct.pack("<i4sii", 1_000_000, b"xxxx", 0, 0) * len(records)
     buffers = [None, pa.py_buffer(views), text.buffers()[2]]
     column = pa.Array.from_buffers(pa.string_view(), len(records), buffers)
-    if kind != "view":
-        shared = pa.DictionaryArray.from_arrays(np.zeros(len(records), np.int8), text)
-        offsets = pa.array(np.arange(len(records) + 1, dtype=np.int32))
-        column = pa.ListArray.from_arrays(offsets, shared)
     table = pa.Table.from_pylist(records)
     table = table.set_column(table.schema.get_field_index(name), name, column)
     source = tmp_path / "jobs.arrow"
@@ -329,6 +327,24 @@ def test_rejected_rows_of_a_frame_are_made_in_good_time(tmp_path: Path) -> None:
     assert report is not None
     assert 11_999 == report.rejected
     assert counted.call_count < 500
+
+
+def test_a_value_that_is_refused_spoils_its_own_row_only(tmp_path: Path) -> None:
+    """In a column that is ignored, where another row is left out: that row is written whole."""
+    table = pd.DataFrame(p.make_records(50), dtype=object)
+    table.loc[49, "id"] = "none"
+    endless: list[Any] = [1]
+    endless.append(endless)
+    table["Class"] = pd.Series([np.float64] + [None] * 49, dtype=object)
+    table["Endless"] = pd.Series([endless] + ["x" * 100_000] * 49, dtype=object)
+    with mock.patch.dict(KNOWN, {("numpy", "float64"): Known("numpy.float64", make_dict)}):
+        source = p.write_pickle(tmp_path / "jobs.pkl", table)
+        report = p.convert_file(source, skip_invalid=True)
+
+    assert report is not None
+    assert 1 == report.rejected
+    (line,) = rejects_path(p.arrow_path(source)).read_text(encoding="utf-8").splitlines()
+    assert "x" * 100_000 == json.loads(line)["values"]["Endless"]
 
 
 def test_rejected_rows_that_share_their_values_do_not_fill_the_disk(tmp_path: Path) -> None:

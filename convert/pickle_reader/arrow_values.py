@@ -143,4 +143,9 @@ def dictionary(args: tuple[Any, ...], data: Buffer) -> pa.DataType | ArrowType:
 
 
 def _is_composed(arrow_type: pa.DataType) -> bool:
-    return bool(pa.types.is_nested(arrow_type) or pa.types.is_dictionary(arrow_type))
+    return bool(
+        pa.types.is_nested(arrow_type)
+        or pa.types.is_dictionary(arrow_type)
+        or pa.types.is_string_view(arrow_type)
+        or pa.types.is_binary_view(arrow_type)
+    )

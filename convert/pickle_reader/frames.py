@@ -61,7 +61,7 @@ def damage_named(offset: int) -> Iterator[None]:
 # Of arrays made of what columns share: at most so many, and so many times the file's.
 _ALWAYS_BYTES = 64 << 20
 _MOST_TIMES = 4
-_ITEM_BYTES = 64
+_ITEM_BYTES = 8
 
 
 class _Objects(NamedTuple):
@@ -134,13 +134,18 @@ class FrameColumns:
                 for name in self.columns.keys() - made.keys():
                     try:
                         made[name] = self._slice(name, begin, end)
-                    except EndlessValue:
-                        made[name] = [self._or_error(name, at) for at in range(begin, end)]
-                return {name: _value(made[name], row) for name in self.columns}
+                    except PickleReaderError:  # of one of the rows, maybe not of this one
+                        made[name] = None
+                return {
+                    name: self._alone(name, begin + row)
+                    if made[name] is None
+                    else _value(made[name], row)
+                    for name in self.columns
+                }
 
         return whole_row
 
-    def _or_error(self, name: Any, at: int) -> Any:  # noqa: ANN401
+    def _alone(self, name: Any, at: int) -> Any:  # noqa: ANN401
         try:
             return _value(self._slice(name, at, at + 1), 0)
         except EndlessValue as error:
@@ -193,7 +198,8 @@ class FrameColumns:
         key = tuple(map(id, parts))
         if key not in self._made:
             made = self._made[key] = make(*parts)
-            self._made_bytes += _size_of(made)
+            is_joined = isinstance(parts[0], pa.ChunkedArray)  # its dictionary may be, too
+            self._made_bytes += made.nbytes if is_joined else _size_of(made)
             if self._made_bytes > _ALWAYS_BYTES + _MOST_TIMES * len(self._data):
                 message = "columns that share so much that it can't be written out"
                 raise UnsupportedPickle(message, len(self._data))

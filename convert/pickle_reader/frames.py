@@ -197,12 +197,13 @@ class FrameColumns:
         """Return what is made of `parts`, which several columns may share; the frame holds them."""
         key = tuple(map(id, parts))
         if key not in self._made:
-            made = self._made[key] = make(*parts)
+            made = make(*parts)
             is_joined = isinstance(parts[0], pa.ChunkedArray)  # its dictionary may be, too
             self._made_bytes += made.nbytes if is_joined else _size_of(made)
             if self._made_bytes > _ALWAYS_BYTES + _MOST_TIMES * len(self._data):
                 message = "columns that share so much that it can't be written out"
                 raise UnsupportedPickle(message, len(self._data))
+            self._made[key] = made
         return self._made[key]
 
     def _nullable(self, content: Array, mask: Array) -> pa.Array:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # fit in.
 _ASKED = 40_000
 _GENERATION = 40_000
-# Where atoms are asked for that were let go, up to so many are held.
+# Where a quarter of what may be read again was, for atoms that were let go, so many are held.
 _MOST_HELD = 640_000
 # Entries numbered out of turn; picklers make none.
 _MAX_IRREGULAR = 1000
@@ -61,6 +61,7 @@ class Memo:
         self._read_again = read_again
         self._recent: dict[int, dict[int, Any]] = {}
         self._budget = _REREAD_ALWAYS + _MAX_REREAD * file_bytes
+        self._plenty = self._budget // 4 * 3
         self._depth = 0
         self._generation = _GENERATION
 
@@ -136,7 +137,8 @@ class Memo:
         value = self._reread(index, offset)
         if not is_kept(value):
             return value
-        self._generation = min(self._generation + _GENERATION // 100, _MOST_HELD)
+        if self._budget < self._plenty:
+            self._generation = min(self._generation + _GENERATION // 100, _MOST_HELD)
         return self._keep(index, value)
 
     def _keep(self, index: int, value: Any) -> Any:  # noqa: ANN401

@@ -93,9 +93,8 @@ class ArrowFile:
     def _stream_batches(self) -> Iterator[tuple[pa.RecordBatch, float]]:
         with pa.memory_map(str(self._path)) as mapped, pa.ipc.open_stream(mapped) as stream:
             # Arrow takes a stream for whole that ends between two batches.
-            if self.size < len(_STREAM_END) or not mapped.read_at(
-                len(_STREAM_END), self.size - len(_STREAM_END)
-            ).endswith(_STREAM_END):
+            end = max(self.size - len(_STREAM_END), 0)
+            if mapped.read_at(len(_STREAM_END), end) != _STREAM_END:
                 message = f"{self._path} is an Arrow stream without an end"
                 raise UnreadableSourceError(message)
             self._note_columns(stream.schema)

@@ -43,20 +43,19 @@ def _feather(table: pa.Table, compression: str) -> bytes:
     return sink.getvalue()
 
 
+def _ipc(
+    table: pa.Table, rows: int = 1 << 20, *, new: Callable[..., Any] = pa.ipc.new_file,
+    **options: Any,
+) -> bytes:  # fmt: skip
+    sink = io.BytesIO()
+    options = {"options": pa.ipc.IpcWriteOptions(**options)} if options else {}
+    with new(sink, table.schema, **options) as writer:
+        writer.write_table(table, rows)
+    return sink.getvalue()
+
+
 def _stream(table: pa.Table, rows: int = 1 << 20, **options: Any) -> bytes:
-    sink = io.BytesIO()
-    options = {"options": pa.ipc.IpcWriteOptions(**options)} if options else {}
-    with pa.ipc.new_stream(sink, table.schema, **options) as stream:
-        stream.write_table(table, rows)
-    return sink.getvalue()
-
-
-def _ipc(table: pa.Table, rows: int = 1 << 20, **options: Any) -> bytes:
-    sink = io.BytesIO()
-    options = {"options": pa.ipc.IpcWriteOptions(**options)} if options else {}
-    with pa.ipc.new_file(sink, table.schema, **options) as file:
-        file.write_table(table, rows)
-    return sink.getvalue()
+    return _ipc(table, rows, new=pa.ipc.new_stream, **options)
 
 
 _FORMATS: dict[str, Callable[[pa.Table], bytes]] = {

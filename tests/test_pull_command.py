@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import re
@@ -205,19 +206,26 @@ def test_embedded_server_runs_while_it_is_needed(file: Path) -> None:
     assert "Warning" not in first.output + second.output
 
 
+@contextlib.contextmanager
+def _waiting_pull(cwd: Path, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Start a pull into an embedded PostgreSQL in `folder`; its server has sent no row yet."""
+    with (
+        ScriptedServer(embeddings(8)) as server,
+        start_pull(cwd, server.target, f"embedded:{folder}/jobs") as process,
+    ):
+        server.play([Headers(8), Wait(threading.Event())])
+        end = time.monotonic() + _WAIT_SECONDS
+        while not server.calls and time.monotonic() < end:
+            time.sleep(0.02)
+        yield process
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_embedded_server_ends_with_the_command(file: Path, number: int) -> None:
     """Be it told to end, or its terminal closed, which may be said twice."""
     folder = open_folder()
     try:
-        with (
-            ScriptedServer(embeddings(8)) as server,
-            start_pull(file.parent, server.target, f"embedded:{folder}/jobs") as process,
-        ):
-            server.play([Headers(8), Wait(threading.Event())])
-            end = time.monotonic() + _WAIT_SECONDS
-            while not server.calls and time.monotonic() < end:
-                time.sleep(0.02)
+        with _waiting_pull(file.parent, folder) as process:
             process.send_signal(number)
             time.sleep(0.05)
             process.send_signal(number)
@@ -234,14 +242,7 @@ def test_embedded_server_does_not_run_on_for_a_process_that_was_killed(file: Pat
     """SIGKILL leaves it running; whoever uses it next ends it after use."""
     folder = open_folder()
     try:
-        with (
-            ScriptedServer(embeddings(8)) as server,
-            start_pull(file.parent, server.target, f"embedded:{folder}/jobs") as process,
-        ):
-            server.play([Headers(8), Wait(threading.Event())])
-            end = time.monotonic() + _WAIT_SECONDS
-            while not server.calls and time.monotonic() < end:
-                time.sleep(0.02)
+        with _waiting_pull(file.parent, folder) as process:
             process.kill()
             process.communicate(timeout=_WAIT_SECONDS)
         after_kill = [p.pid for p in psutil.process_iter(["cmdline"]) if _runs_in(p, str(folder))]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from convert.pickle_reader.spans import Buffer
 
+# Arrays in indexes in arrays; pandas wraps two.
 MAX_WRAPPED = 8
 
 
@@ -63,7 +64,8 @@ def placed_at(placement: Any, columns: int, data: Buffer) -> list[int]:  # noqa:
 
 def checked(value: Any, kind: Any) -> Any:  # noqa: ANN401
     if not isinstance(value, kind):
-        message = f"a {type(value).__name__} where a {kind.__name__} belongs"
+        wanted = getattr(kind, "__name__", kind)  # a union of classes has none
+        message = f"a {type(value).__name__} where a {wanted} belongs"
         raise TypeError(message)
     return value
 

@@ -39,7 +39,10 @@ class Batch:
         for begin in range(0, self.rows, rows):
             end = min(begin + rows, self.rows)
             columns = {name: values[begin:end] for name, values in self.columns.items()}
-            yield Batch(end - begin, columns, lambda row, begin=begin: self.row(begin + row))  # type: ignore[misc]
+            yield Batch(end - begin, columns, self._row_from(begin))
+
+    def _row_from(self, begin: int) -> Callable[[int], dict[Any, Any]]:
+        return lambda row: self.row(begin + row)
 
 
 def make_column(values: list[Any], data: Buffer, plain: Plain) -> Values:

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 # fit in.
 _ASKED = 40_000
 _GENERATION = 40_000
-# Where a quarter of what may be read again was, for atoms that were let go, so many are held.
-_MOST_HELD = 640_000
+# Those held at most, in a file that keeps asking for atoms that were let go: when a quarter of
+# what may be read again was, holding more is cheaper.
+_MOST_KEPT = 640_000
 # Entries numbered out of turn; picklers make none.
 _MAX_IRREGULAR = 1000
 # Readings within readings: a value that refers to a row, which refers to another row ...
@@ -138,7 +139,7 @@ class Memo:
         if not is_kept(value):
             return value
         if self._budget < self._plenty:
-            self._generation = min(self._generation + _GENERATION // 100, _MOST_HELD)
+            self._generation = min(self._generation + _GENERATION // 100, _MOST_KEPT)
         return self._keep(index, value)
 
     def _keep(self, index: int, value: Any) -> Any:  # noqa: ANN401

@@ -32,7 +32,6 @@ class Records:
         `where` says how far the file was read.
         """
         waiting: list[Any] = []
-        most = batch_rows
         for piece in pieces:
             self._check(piece, where())
             waiting += piece

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # up to 300 bytes each, 150 if they are names. 12,000 company names, shared by 141,897 rows,
 # fit in.
 _ASKED = 40_000
-_GENERATION = 40_000
+_GENERATION = 30_000
 # Those held at most, in a file that keeps asking for atoms that were let go: when a quarter of
 # what may be read again was, holding more is cheaper.
 _MOST_KEPT = 640_000

@@ -97,6 +97,7 @@ def _start(
             port=port,
             max_workers=settings.max_workers,
             max_message_bytes=settings.max_message_size,
+            receive_window_bytes=limits.receive_window_bytes,
             certificates=certificates,
         )
     return WireEngine(

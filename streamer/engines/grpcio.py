@@ -71,6 +71,7 @@ class GrpcioEngine:
         port: int,
         max_workers: int,
         max_message_bytes: int,
+        receive_window_bytes: int = 65_535,
         keepalive: Keepalive = Keepalive(),  # noqa: B008 - immutable
         certificates: Certificates | None = None,
     ) -> None:
@@ -83,6 +84,9 @@ class GrpcioEngine:
                 ("grpc.max_send_message_length", max_message_bytes),
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.so_reuseport", 0),  # a second server must not share the port unnoticed
+                # By itself the C-core would let every upload send up to 16 MiB ahead.
+                ("grpc.http2.bdp_probe", 0),
+                ("grpc.http2.lookahead_bytes", receive_window_bytes),
                 *_options(keepalive),
             ],
         )

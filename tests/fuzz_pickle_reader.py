@@ -17,7 +17,14 @@ import atheris  # type: ignore[import-untyped]
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 with atheris.instrument_imports(include=["convert.pickle_reader"]):
-    from convert.pickle_reader import PickleReaderError, machine, memo, open_pickle, state
+    from convert.pickle_reader import (
+        PickleReaderError,
+        machine,
+        memo,
+        open_pickle,
+        rows_alike,
+        state,
+    )
 
 
 def read_all(data: bytes) -> None:
@@ -48,8 +55,9 @@ def seeds(folder: Path) -> None:
 
 def main() -> None:
     for module, name, value in (
-        (machine, "_CHECKPOINT_BYTES", 1), (machine, "_LUMP_ITEMS", 4),
+        (state, "_CHECKPOINT_BYTES", 1), (machine, "_LUMP_ITEMS", 4),
         (state, "_PIECE_ROWS", 2), (machine, "_PAUSE_BYTES", 16),
+        (rows_alike, "_TRIAL_ROWS", 1), (rows_alike, "_MAX_RECALLED", 1),
         (memo, "_ASKED", 1), (memo, "_GENERATION", 1), (memo, "_RECENT", 1),
     ):  # fmt: skip
         setattr(module, name, value)

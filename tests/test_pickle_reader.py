@@ -83,10 +83,12 @@ def same(expected: Any, found: Any) -> None:
 def small_limits() -> Iterator[None]:
     """Hold next to nothing, so that small files are read like large ones."""
     machine, memo = "convert.pickle_reader.machine", "convert.pickle_reader.memo"
+    state, alike = "convert.pickle_reader.state", "convert.pickle_reader.rows_alike"
     with contextlib.ExitStack() as stack:
         for name, value in {
-            f"{machine}._CHECKPOINT_BYTES": 1, f"{machine}._LUMP_ITEMS": 4,
-            "convert.pickle_reader.state._PIECE_ROWS": 2, f"{machine}._PAUSE_BYTES": 7,
+            f"{state}._CHECKPOINT_BYTES": 1, f"{machine}._LUMP_ITEMS": 4,
+            f"{state}._PIECE_ROWS": 2, f"{machine}._PAUSE_BYTES": 7,
+            f"{alike}._TRIAL_ROWS": 1, f"{alike}._MAX_RECALLED": 1,
             f"{memo}._ASKED": 1, f"{memo}._GENERATION": 1, f"{memo}._RECENT": 1,
         }.items():  # fmt: skip
             stack.enter_context(mock.patch(name, value))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import pickle
 import pickletools
+import struct
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convert.pickle_reader import DamagedPickle, FloatLists, PickleReaderError, open_pickle
+from convert.pickle_reader.memo import Memo
 from convert.pickle_reader.rows_alike import RowsAlike
 
 _VECTOR = [0.5, -1.25, 3e300]
@@ -69,6 +72,47 @@ def test_rows_alike_are_read_as_they_are(rows: int, followed: list[int]) -> None
     assert expected == _read(content)
     if rows > 3:
         assert sum(followed) > 0.8 * (1 - 2 / rows) * len(content) - 200
+
+
+def _with_frame(row: int, floats: int, claimed: int) -> bytes:
+    """Rows with a frame before one of the floats, or the end, of a late row's vector."""
+    content = pickle.dumps(_rows(40), 4)
+    begin = content.index(struct.pack(">d", row + 0.5)) - 1 + 9 * floats
+    return content[:begin] + b"\x95" + struct.pack("<Q", claimed) + content[begin:]
+
+
+@pytest.mark.parametrize("floats", [1, 2, 3, 4])
+def test_a_frame_that_begins_among_the_floats_is_no_obstacle(
+    floats: int, followed: list[int]
+) -> None:
+    """Nor is one behind them."""
+    content = _with_frame(20, floats, 1)
+
+    assert pickle.loads(content) == _rows(40) == _read(content)
+    row_bytes = len(pickle.dumps(_rows(41), 4)) - len(pickle.dumps(_rows(40), 4))
+    assert max(followed) > 36 * row_bytes
+
+
+@pytest.mark.parametrize("floats", [0, 1, 2, 3, 4])
+def test_a_frame_among_the_floats_that_is_longer_than_the_file_is_damage(floats: int) -> None:
+    with pytest.raises(DamagedPickle, match="a frame of"):
+        _read(_with_frame(20, floats, 1 << 40))
+
+
+def test_a_frame_before_the_floats_is_read_as_ever() -> None:
+    assert _rows(40) == _read(_with_frame(20, 0, 1))
+
+
+def test_texts_that_rows_share_are_held_and_others_are_not() -> None:
+    """However many ids lie between: 25,000 rows later a name isn't read again."""
+    names = [f"company {number}" for number in range(25_000)]
+    expected = [
+        {"id": f"row {row}", "company": names[max(row % 25_000, 9)], "vector": _VECTOR}
+        for row in range(60_000)
+    ]
+    with mock.patch.object(Memo, "spend", autospec=True, side_effect=Memo.spend) as read_again:
+        assert expected == _read(pickle.dumps(expected, 4))
+    assert read_again.call_count < 30
 
 
 # What a value may be, and be taken for: texts that look like opcodes, of every length.

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-# Bytes between checkpoints at least: 16 bytes of memory each. The further on, the fewer:
-# 4 MB at 500 MB, 7 MB at 5 GB.
-_CHECKPOINT_BYTES = 4096
 # Items of a batch that are worth a Lump.
 _LUMP_ITEMS = 256
 # Bytes of file between looks at memory and progress.
@@ -70,7 +67,7 @@ class Machine(State):
         stack, pos, size = self.stack, self.pos, self.size
         floats, alike = Floats(self), RowsAlike()
         row_begin = -1  # where a row begins whose way of writing isn't known yet
-        next_checkpoint = told = 0
+        told = 0
         try:
             while True:
                 pause = min(pos + _PAUSE_BYTES, end)
@@ -146,13 +143,12 @@ class Machine(State):
                             alike.learn(self, row_begin, pos, stack[-1])
                             row_begin = -1
                     elif op == _EMPTY_DICT:
-                        if pos >= next_checkpoint and self.is_between_rows(stack):
+                        if pos >= self.next_checkpoint and self.is_between_rows(stack):
                             self.pos, self.size = pos, size
                             if self.is_again:
                                 yield []
                             else:
                                 self.note_rows(pos, size)
-                                next_checkpoint = pos + max(_CHECKPOINT_BYTES, pos >> 17)
                             if self.has_piece(stack):
                                 items, stack = stack, [self.root]
                                 self.stack = stack
@@ -160,8 +156,7 @@ class Machine(State):
                                 self.let_go(marks[0][1])
                         if len(marks) == 1 and self.irregular < 0 and not self.is_again:
                             before = pos
-                            until = min(pause, next_checkpoint)
-                            pos, size = alike.follow(self, stack, pos, size, until)
+                            pos, size = alike.follow(self, stack, pos, size, pause)
                             if pos > before:
                                 continue
                             row_begin = pos

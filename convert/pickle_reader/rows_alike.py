@@ -11,7 +11,8 @@ import pickletools
 import re
 from typing import TYPE_CHECKING, Any
 
-from convert.pickle_reader.floats import FLOAT_BYTES
+from convert.pickle_reader.floats import FLOAT_BYTES, FRAME_BYTES, check_frame
+from convert.pickle_reader.memo import is_kept
 from convert.pickle_reader.spans import Run
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ _TEXT_BYTES = 3  # the opcode, its length, and MEMOIZE
 _VALUE = rb"(\x8c.{1,256}?\x94|h.|j.{4}|K.|N)"
 _VALUE_NAMES = frozenset({"SHORT_BINUNICODE", "BINGET", "LONG_BINGET", "BININT1", "NONE"})
 _KEY_NAMES = frozenset({"BINGET", "LONG_BINGET"})
+_FRAME = b"\x95"
 _VECTOR_NAMES = ["EMPTY_LIST", "MEMOIZE", "MARK", "BINFLOAT"]
 # A row of 7,000 floats.
 _MAX_ROW_BYTES = 1 << 16
@@ -36,6 +38,10 @@ _MAX_COLUMNS = 50
 _MAX_LEARNED = 20
 # Rows in a row that are unlike. One may well be: every 64 KiB a frame begins within one.
 _MAX_MISSES = 8
+# Rows in which a column has a text that others refer to, if ever.
+_TRIAL_ROWS = 10_000
+# What references stood for, held to be at hand: names of at most 256 bytes.
+_MAX_RECALLED = 20_000
 
 
 class RowsAlike:
@@ -47,6 +53,10 @@ class RowsAlike:
         self._columns: list[tuple[int, str, bytes]] = []
         self._learned = 0
         self._misses = 0
+        # Columns in which a text was referred to, by number; and what references stood for.
+        self._shared: set[int] = set()
+        self._rows_tried = 0
+        self._recalled: dict[bytes, Any] = {}
 
     def learn(self, state: State, begin: int, end: int, row: dict[Any, Any]) -> None:
         """Remember how `row` was written, from `begin` to `end`, if others may be like it."""
@@ -63,21 +73,29 @@ class RowsAlike:
         if len(counts) == len(row):
             groups = range(1, len(row) + 1)
             codes = [b"G" * count for count in counts]
+            self._shared.clear()
+            self._rows_tried = 0
             self._columns = list(zip(groups, row, codes, strict=True))
             self._match = re.compile(pattern, re.DOTALL).match
 
-    def follow(  # noqa: C901 - one loop, for speed
+    def follow(  # noqa: C901, PLR0912 - one loop, for speed
         self, state: State, stack: list[Any], pos: int, size: int, end: int
     ) -> tuple[int, int]:
         """Push the rows that begin from `pos` on, up to `end`; return where they end.
 
-        `size` is that of the memo before them; that behind them is returned, too. Their
-        texts are remembered as if they had been let go, the rows and lists aren't:
-        whatever refers to one of those reads it again.
+        `size` is that of the memo before them; that behind them is returned, too. Texts are
+        remembered as if they had been let go, but not those of a column in which nobody
+        refers to one, such as ids; whatever refers to those, to a row or a list reads it again.
         """
         data, match, columns = state.data, self._match, self._columns
-        live, young = state.live, state.memo.young
+        recalled, shared, young = self._recalled, self._shared, state.memo.young
+        held = shared if self._rows_tried > _TRIAL_ROWS else range(len(columns) + 1)
         while match is not None and pos < end:
+            if pos >= state.next_checkpoint and state.is_between_rows(stack):
+                state.pos = pos
+                if state.has_piece(stack):
+                    break
+                state.note_rows(pos, size)
             found = match(data, pos)
             if found is None:
                 break
@@ -85,35 +103,69 @@ class RowsAlike:
             entries, skipped = size + 1, 0
             for (group, key, codes), value in zip(columns, found.groups(), strict=True):
                 if codes:
-                    begin = found.start(group)
-                    after = begin + FLOAT_BYTES * len(codes)
-                    if data[begin:after:FLOAT_BYTES] != codes:
+                    runs = _runs(state, value, found.start(group), codes)
+                    if not runs:
                         return pos, size
-                    row[key] = [Run(begin, len(codes))]
+                    row[key] = runs
                     entries += 1
-                    skipped += after - begin
+                    skipped += FLOAT_BYTES * len(codes)
                     continue
                 code = value[0]
                 if code == _SHORT_BINUNICODE:
                     if value[1] != len(value) - _TEXT_BYTES:
                         return pos, size
-                    row[key] = young[entries] = str(value[2:-1], "utf-8", "surrogatepass")
+                    try:
+                        row[key] = text = value[2:-1].decode()
+                    except UnicodeDecodeError:
+                        return pos, size
+                    if group in held:
+                        young[entries] = text
                     entries += 1
                 elif code == _BININT1:
                     row[key] = value[1]
                 elif code == _NONE:
                     row[key] = None
+                elif value in recalled:
+                    row[key] = recalled[value]
                 else:
-                    index = int.from_bytes(value[1:], "little")
-                    recalled = live.get(index, live)
-                    if recalled is live:
-                        recalled = state.recall(index, entries, found.start(group))
-                    row[key] = recalled
+                    shared.add(group)
+                    row[key] = self._recall(state, value, entries, found.start(group))
             stack.append(row)
             state.skipped += skipped
             pos, size = found.end(), entries
             self._misses = 0
+            self._rows_tried += 1
         return pos, size
+
+    def _recall(self, state: State, reference: bytes, size: int, offset: int) -> Any:  # noqa: ANN401
+        """Return what is referred to, in a row that has come to `size` entries of the memo."""
+        index = int.from_bytes(reference[1:], "little")
+        value = state.live.get(index, state)
+        if value is state:
+            value = state.recall(index, size, offset)
+        if is_kept(value):
+            if len(self._recalled) == _MAX_RECALLED:
+                self._recalled.clear()
+            self._recalled[reference] = value
+        return value
+
+
+def _runs(state: State, written: bytes, offset: int, codes: bytes) -> list[Run]:
+    """Return where the floats lie that are `written` at `offset`; none if others are.
+
+    A frame may begin among them.
+    """
+    before = written[::FLOAT_BYTES]
+    if before == codes:
+        return [Run(offset, len(codes))]
+    count = len(before) - len(before.lstrip(b"G"))
+    frame = FLOAT_BYTES * count
+    behind = frame + FRAME_BYTES
+    if written[frame : frame + 1] != _FRAME or written[behind::FLOAT_BYTES] != codes[count:]:
+        return []
+    check_frame(state.data, offset + frame, state.end)
+    runs = [Run(offset, count), Run(offset + behind, len(codes) - count)]
+    return [run for run in runs if run.count]
 
 
 def _pattern(written: bytes) -> tuple[bytes, list[int]] | None:
@@ -140,7 +192,8 @@ def _pattern(written: bytes) -> tuple[bytes, list[int]] | None:
             count = names[at:].index("APPENDS") if "APPENDS" in names[at:] else 0
             if not count or names[at : at + count] != ["BINFLOAT"] * count:
                 return None
-            values.append(rb"\]\x94\(()G.{%d}e" % (FLOAT_BYTES * count - 1))
+            size = FLOAT_BYTES * count - 1
+            values.append(rb"\]\x94\((G(?:.{%d}|.{%d}))e" % (size, size + FRAME_BYTES))
             at += count + 1
         elif names[at] in _VALUE_NAMES:
             count = 0

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 # Most of a write is the kernel's search for free memory, which two threads can share.
-_THREADS = 2
+MOST_PENDING = 2
 _MOVED_BYTES = 1 << 20
 
 # Bytes, and where in the file they belong.
@@ -20,8 +20,9 @@ Piece: TypeAlias = "tuple[int, bytes | memoryview]"
 
 
 class BackgroundFile:
-    """Writes to `file`, two calls at once; what a call is given mustn't change.
+    """Writes to `file`, two calls at once.
 
+    What a call is given mustn't change before MOST_PENDING more have returned, or `wait`.
     What goes wrong is raised by a later call, by `wait` at the latest. It has a file
     descriptor of its own: a caller that gives up may close `file` while it is written.
     """
@@ -30,12 +31,12 @@ class BackgroundFile:
         self.descriptor = os.dup(file.fileno())
         # Threads that still write hold `self`.
         weakref.finalize(self, os.close, self.descriptor)
-        self._threads = ThreadPoolExecutor(_THREADS, "writer")
+        self._threads = ThreadPoolExecutor(MOST_PENDING, "writer")
         self._pending: deque[Future[None]] = deque()
 
     def write(self, *pieces: Piece) -> None:
         """Begin to write `pieces`."""
-        self._wait(_THREADS - 1)
+        self._wait(MOST_PENDING - 1)
         self._pending.append(self._threads.submit(self._write, pieces))
 
     def move_down(self, begin: int, to: int, size: int) -> None:

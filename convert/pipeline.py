@@ -7,6 +7,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from convert.atomic import partial, put_in_place, remove_leftovers
+from convert.background_file import MOST_PENDING
 from convert.digest import Digest
 from convert.errors import (
     DuplicateIdsError,
@@ -25,6 +26,7 @@ from convert.rejects import Rejects, rejects_path
 from convert.report import ColumnMemory, Phases, Report
 from convert.schema import DatasetInfo
 from convert.source import open_source
+from convert.vectors import Matrices
 from convert.writer import DatasetWriter
 
 if TYPE_CHECKING:
@@ -119,7 +121,7 @@ class _Conversion:
     ) -> tuple[Reading, DatasetWriter | None]:
         options, reading = self._options, Reading(self._wishes, shape)
         room = Room(options.out.parent, self._source)
-        writer = None
+        writer = matrices = None
         file.seek(0)
         file.truncate()
         rejects.clear()
@@ -130,9 +132,12 @@ class _Conversion:
 
         for batch in self._source.batches(self._names.may_be, told):
             names = self._names.choose(batch.columns)
-            for piece in batch.pieces(reading.look(batch, names)):
+            most = reading.look(batch, names)
+            if matrices is None:
+                matrices = Matrices(MOST_PENDING + 1, most, reading.shape.dimension)
+            for piece in batch.pieces(most):
                 first = reading.rows
-                rows, problems = reading.take(piece, names)
+                rows, problems = reading.take(piece, names, matrices.next(piece.rows))
                 if options.skip_invalid:
                     rejects.add(problems, first, piece.row)
                 # Without --skip-invalid the first problem makes the rest a count of problems.

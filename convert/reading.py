@@ -111,10 +111,12 @@ class Reading:
         dimensions = [size for size, _ in self._dimensions.most_common() if size]
         return Shape(mode, kind, dimensions[0] if dimensions else 0)
 
-    def take(self, batch: Batch, names: Mapping[str, Any]) -> tuple[Rows, list[Problem]]:
+    def take(
+        self, batch: Batch, names: Mapping[str, Any], matrix: NDArray[np.float32]
+    ) -> tuple[Rows, list[Problem]]:
         """Validate the rows of a batch, whose columns are fields by `names`.
 
-        Rows that have problems hold nothing useful.
+        Their vectors become `matrix`. Rows that have problems hold nothing useful.
         """
         fields = _Fields(batch, names, self.rows)
         lengths, texts = self._count(fields, names)
@@ -138,7 +140,7 @@ class Reading:
             add(name, column.problems)
             self.nulls_replaced[name] += column.nulls_replaced
             narrow[name] = self.dictionaries[name].places(column)
-        vectors = vector_matrix(fields["vector"], lengths, self.shape.dimension)
+        vectors = vector_matrix(fields["vector"], lengths, matrix)
         add("vector", vectors.problems)
         if problems:
             self.problems.add(problems)

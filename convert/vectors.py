@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -21,6 +22,22 @@ if TYPE_CHECKING:
 _BLOCK_ROWS = 1024
 # NumPy's kinds of real numbers; bool is one, as it is to Python.
 _NUMBER_KINDS = "fiub"
+
+
+class Matrices:
+    """Float32 matrices of up to `rows` rows of `dimension` floats, which share their memory.
+
+    `next` takes the memory of the one before the last `count` ones again: fresh memory
+    takes more time than what is written into it, and comes and goes in an order that the
+    allocator makes holes of.
+    """
+
+    def __init__(self, count: int, rows: int, dimension: int) -> None:
+        self._matrices = itertools.cycle(np.empty((count, rows, dimension), np.float32))
+
+    def next(self, rows: int) -> NDArray[np.float32]:
+        """Return a matrix of `rows` rows; they hold anything."""
+        return next(self._matrices)[:rows]
 
 
 class Vectors(NamedTuple):
@@ -43,14 +60,18 @@ def vector_lengths(values: Values) -> NDArray[np.int64]:
     return np.array([_length(value) or 0 for value in python_values(values)], np.int64)
 
 
-def vector_matrix(values: Values, lengths: NDArray[np.int64], dimension: int) -> Vectors:
-    """Convert a column of float sequences; `lengths` is what `vector_lengths` returned.
+def vector_matrix(
+    values: Values, lengths: NDArray[np.int64], matrix: NDArray[np.float32]
+) -> Vectors:
+    """Convert a column of float sequences into `matrix`, a row each.
+
+    `lengths` is what `vector_lengths` returned.
 
     Whatever isn't `dimension` finite numbers is a problem: a missing vector, another
     length, NaN, infinity (also what becomes infinite as float32), anything that is no
     number.
     """
-    matrix = np.zeros((len(lengths), dimension), np.float32)
+    dimension = matrix.shape[1]
     problems: dict[int, str] = {}
     rows = _rows_of(values, lengths)
     for begin in range(0, len(lengths), _BLOCK_ROWS):

@@ -78,7 +78,7 @@ class DatasetWriter:
         self._places = column_places(BATCH_ROWS, dimension)
 
     def append(self, rows: Rows) -> None:
-        """Write `rows`, whose arrays mustn't change afterwards."""
+        """Write `rows`, whose arrays mustn't change before MOST_PENDING more were appended."""
         begin, count = 0, len(rows.vectors)
         while begin < count:
             batch, place = divmod(self._rows, BATCH_ROWS)

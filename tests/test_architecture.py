@@ -59,7 +59,7 @@ _MAY_IMPORT: dict[str, set[str]] = {
         "convert.source", "convert.fields", "convert.digest", "convert.memory", "convert.reading",
         "convert.rejects", "convert.order", "convert.writer", "convert.atomic", "convert.options",
         "convert.preconditions", "convert.report", "convert.ids", "convert.id_text",
-        "convert.schema", "convert.errors",
+        "convert.schema", "convert.errors", "convert.background_file", "convert.vectors",
     },
     "convert.inspect": {
         "convert.pickle_reader", "convert.source", "convert.fields", "convert.report",

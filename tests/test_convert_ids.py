@@ -192,7 +192,8 @@ def test_one_kind_of_id_is_kept_and_it_is_the_most_frequent_one(mode: IdMode | N
 def _kind_and_problems(values: list[str], mode: IdMode | None) -> tuple[IdKind, list[int]]:
     """Take the ids for a batch of a source; return the kind and the rows that are wrong in it."""
     reading = Reading(IdWishes(mode, 0, lambda: bytes(32)))
-    _, problems = reading.take(Batch(len(values), {"Key": values}, lambda _row: {}), {"id": "Key"})
+    batch = Batch(len(values), {"Key": values}, lambda _row: {})
+    _, problems = reading.take(batch, {"id": "Key"}, np.empty((len(values), 0), np.float32))
     return reading.shape.id_kind, [problem.row for problem in problems if problem.field == "id"]
 
 

@@ -113,6 +113,26 @@ def test_one_row_out_of_order_is_enough_to_put_all_in_order(place: int, tmp_path
     assert p.rows_expected(records) == p.rows_of(p.arrow_path(source))
 
 
+@pytest.mark.parametrize("written", [2, 5, 1000])
+def test_vectors_share_memory_and_wait_for_those_that_write(
+    written: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However slow writing is, no vector is overwritten by one that was read later."""
+    pwrite = os.pwrite
+
+    def slowly(file: int, content: Any, place: int) -> int:
+        time.sleep(0.002)
+        return pwrite(file, content, place)
+
+    monkeypatch.setattr(os, "pwrite", slowly)
+    records = p.make_records(60)
+    source = p.write_pickle(tmp_path / "jobs.pkl", records)
+    with p.small_batches(60, written):  # by two rows at a time
+        p.convert_file(source)
+
+    assert p.rows_expected(records) == p.rows_of(p.arrow_path(source))
+
+
 @pytest.mark.parametrize("is_sorted", [True, False])
 def test_no_more_than_one_file_is_written(tmp_path: Path, *, is_sorted: bool) -> None:
     """A second one would take as much disk again."""

@@ -57,7 +57,8 @@ def _vectors(values: Values) -> Vectors:
     """Convert to the dimension that most rows have."""
     lengths = vector_lengths(values)
     sizes = [size for size, _ in Counter(lengths.tolist()).most_common() if size]
-    return vector_matrix(values, lengths, sizes[0] if sizes else 0)
+    matrix = np.full((len(lengths), sizes[0] if sizes else 0), 7, np.float32)
+    return vector_matrix(values, lengths, matrix)
 
 
 def _bits(matrix: Any) -> bytes:
@@ -310,10 +311,11 @@ def test_the_dimension_is_that_of_most_rows() -> None:
     """One long vector in front doesn't make all others wrong."""
     rows = [[1.0] * 5, [1.0] * 2, None, [2.0] * 2, []]
     reading = Reading(IdWishes(None, 0, lambda: bytes(32)))
-    found, problems = reading.take(Batch(5, {"v": rows}, lambda _row: {}), {"vector": "v"})
-
+    batch, names = Batch(5, {"v": rows}, lambda _row: {}), {"vector": "v"}
+    reading.look(batch, names)
     assert 2 == reading.shape.dimension
-    assert (5, 2) == found.vectors.shape
+    _, problems = reading.take(batch, names, np.empty((5, 2), np.float32))
+
     assert [0, 2, 4] == [problem.row for problem in problems if problem.field == "vector"]
 
 
@@ -337,7 +339,7 @@ def test_vectors_are_neither_text_nor_years() -> None:
 @pytest.mark.parametrize("kind", ["list", "f4", "f8", "list in a pickle", "f8 in a pickle"])
 @pytest.mark.parametrize("bad", [False, True])
 def test_vectors_are_copied_once(kind: str, *, bad: bool) -> None:
-    """At its height the memory is one float32 matrix and one block more than the source."""
+    """At its height the memory is a block more than the source and the float32 matrix."""
     rows, dimension = 20_000, 64
     values = np.random.default_rng(0).standard_normal((rows, dimension))
     held: Any = values.tolist() if "list" in kind else list(values.astype(kind[:2]))
@@ -346,16 +348,16 @@ def test_vectors_are_copied_once(kind: str, *, bad: bool) -> None:
     if "pickle" in kind:
         held = _in_a_pickle(held)
     lengths = vector_lengths(held)
-    size = 4 * rows * dimension
+    matrix = np.empty((rows, dimension), np.float32)
     block = 8 * vectors_module._BLOCK_ROWS * dimension
     tracemalloc.start()
     try:
-        vector_matrix(held, lengths, dimension)
+        vector_matrix(held, lengths, matrix)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
 
-    assert size <= peak < size + 4 * block + 16 * rows
+    assert peak < 4 * block + 16 * rows
 
 
 # Arrow.

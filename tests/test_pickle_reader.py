@@ -89,7 +89,8 @@ def small_limits() -> Iterator[None]:
             f"{state}._CHECKPOINT_BYTES": 1, f"{machine}._LUMP_ITEMS": 4,
             f"{state}._PIECE_ROWS": 2, f"{machine}._PAUSE_BYTES": 7,
             f"{alike}._TRIAL_ROWS": 1, f"{alike}._MAX_RECALLED": 1,
-            f"{memo}._ASKED": 1, f"{memo}._GENERATION": 1, f"{memo}._RECENT": 1,
+            f"{memo}._ASKED": 1, f"{memo}._GENERATION": 1,
+            f"{memo}._RECENT": 1,
         }.items():  # fmt: skip
             stack.enter_context(mock.patch(name, value))
         yield

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from convert.pickle_reader.spans import Buffer
 
 # Bytes between checkpoints at least: 16 bytes of memory each. The further on, the fewer:
-# 4 MB at 500 MB, 7 MB at 5 GB.
+# 2.5 MB at 500 MB, 4 MB at 5 GB.
 _CHECKPOINT_BYTES = 4096
 # Rows on the stack that are yielded before their list is complete. Python's own picklers
 # write batches of 1000, others all rows at once.
@@ -131,7 +131,7 @@ class State:
             for index in [index for index, value in self.live.items() if value is self.root]:
                 self.memo.pin(index, self.root)
         self.memo.mark(pos, size)
-        self.next_checkpoint = pos + max(_CHECKPOINT_BYTES, pos >> 17)
+        self.next_checkpoint = pos + max(_CHECKPOINT_BYTES, pos >> 16)
 
     def let_go(self, first: int, begin: int = 0) -> None:
         """Let go of the memo's entries from `first` on, and of copies made from `begin` on."""

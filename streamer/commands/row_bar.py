@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from rich.progress import Progress
 
 
 class RowBar:
     """Rows done, rows a second since `expect`, time left."""
 
-    def __init__(self, bars: Progress, description: str) -> None:
+    def __init__(self, bars: Progress | None, description: str) -> None:
         self._bars = bars
-        self._task = bars.add_task(description, total=None, rate="")
+        if bars is not None:
+            self._task = bars.add_task(description, total=None, rate="")
         self._begin = time.monotonic()
         self.rows = 0
 
@@ -30,16 +31,29 @@ class RowBar:
     def expect(self, total: int | None, done: int = 0) -> None:
         """Say how many rows there are, and how many of them need not be done."""
         self._begin = time.monotonic()
-        self._bars.update(self._task, total=total, completed=done)
+        if self._bars is not None:
+            self._bars.update(self._task, total=total, completed=done)
 
     def advance(self, rows: int) -> None:
         self.rows += rows
-        self._bars.update(self._task, advance=rows, rate=f"{self.rate:,.0f} rows/s")
+        if self._bars is not None:
+            self._bars.update(self._task, advance=rows, rate=f"{self.rate:,.0f} rows/s")
 
 
 @contextlib.contextmanager
 def row_bar(description: str) -> Iterator[RowBar]:
-    console = Console(stderr=True)
+    if not sys.stderr.isatty():
+        yield RowBar(None, description)
+        return
+    from rich.console import Console  # noqa: PLC0415 - a tenth of the start
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -47,5 +61,5 @@ def row_bar(description: str) -> Iterator[RowBar]:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+    with Progress(*columns, console=Console(stderr=True)) as bars:
         yield RowBar(bars, description)

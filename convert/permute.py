@@ -44,10 +44,12 @@ def permute(
         is_kept = np.zeros(len(rows), np.bool_)
         is_kept[places[is_inside] - begin] = True
         left = block[~is_kept]
+        # Places as columns count them: batches, and rows of these.
+        from_, to, freed, out = (np.divmod(at, batch_rows) for at in (places, block, free, left))
         for column in columns:
-            wanted = column[np.divmod(places, batch_rows)]
-            column[np.divmod(free, batch_rows)] = column[np.divmod(left, batch_rows)]
-            column[np.divmod(block, batch_rows)] = wanted
+            wanted = column[from_]
+            column[freed] = column[out]
+            column[to] = wanted
         moved = row_at[left]
         place_of[moved], row_at[free] = free, moved
         place_of[rows], row_at[block] = block, rows

@@ -6,18 +6,18 @@ import contextlib
 import re
 from typing import TYPE_CHECKING, NoReturn
 
+import psycopg
+
 from streamer.client.failures import DatasetChangedError, ServerFailedError
 from streamer.client.upload_segments import id_text
 from streamer.errors import InvalidRequestError, Status, StreamerError, quoted
 from streamer.sinks import checkpoints
 from streamer.sinks.copy_binary import id_of_row
-from streamer.sinks.database import ROW_REFUSED, DatabaseError, TargetError, translated
+from streamer.sinks.database import DatabaseError, TargetError, is_row_refused, translated
 from streamer.sinks.target import COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    import psycopg
 
     from convert.id_text import IdKind
     from streamer.client.client import BatchStream, EmbeddingClient
@@ -91,7 +91,9 @@ def located(rows: CopyRows, kind: IdKind) -> Iterator[None]:
     """Name the row, or the rows of which it is one, that the database refuses."""
     try:
         yield
-    except ROW_REFUSED as error:
+    except psycopg.Error as error:
+        if not is_row_refused(error):
+            raise
         message = f"{translated(error)} ({_place(error, rows, kind)})"
         raise DatabaseError(message) from error
 

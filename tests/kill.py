@@ -32,6 +32,8 @@ DATABASE = "jobs"
 _COMMITS = {"PULL_COMMIT_SIZE": "1", "PULL_CHUNK_SIZE": "100"}
 # Every fifth kill comes while the command starts, or looks at the database.
 _EARLY_SHARE = 0.2
+# Few rows are there before a kill could hit them: a load with less than that left is let end.
+_LEAST_SHARE = 0.25
 # Loads after the first one, which is measured, take less time.
 _LATER_SHARE = 0.8
 # The part of a load's time in which the server sends: up to 15 MB are on their way.
@@ -42,12 +44,16 @@ _HAS_BEGUN = ("pulling", "nothing new")
 
 @dataclass
 class Figures:
-    """What happened; `at_kill` and `found`: rows at each kill, and after that run."""
+    """What happened; `at_kill` and `found`: rows at each kill, and after that run.
+
+    `moving` are the kills of which the killed run itself had committed rows.
+    """
 
     victim: str
     rows: int
     runs: int = 0
     kills: int = 0
+    moving: int = 0
     struck: dict[str, int] = field(default_factory=dict)
     loads: int = 0
     requests: int = 0
@@ -56,9 +62,10 @@ class Figures:
 
     def __str__(self) -> str:
         return (
-            f"\n{self.victim}: {self.kills} kills {self.struck} in {self.runs} runs,"
-            f" {self.requests} streams; {self.loads} loads of {self.rows:,} rows complete and"
-            f" equal to the file\n  rows at the kill: {self._spread(self.at_kill)}"
+            f"\n{self.victim}: {self.kills} kills {self.struck} in {self.runs} runs, of which"
+            f" {self.moving} had committed rows before; {self.requests} streams; {self.loads} loads"
+            f" of {self.rows:,} rows complete and equal to the file"
+            f"\n  rows at the kill: {self._spread(self.at_kill)}"
             f"\n  rows when the run was over: {self._spread(self.found)}"
         )
 
@@ -177,7 +184,8 @@ class Killing:
     def run(self, rounds: int) -> Figures:
         left = self.figures.rows
         while self.figures.kills < rounds or left < self.figures.rows:
-            left = self._round(left, strike=self.figures.kills < rounds)
+            strike = self.figures.kills < rounds and left > _LEAST_SHARE * self.figures.rows
+            left = self._round(left, strike=strike)
         return self.figures
 
     def _round(self, left: int, *, strike: bool) -> int:
@@ -198,6 +206,7 @@ class Killing:
         figures.requests += rig.server.requests() - requests
         if was_struck:
             figures.kills += 1
+            figures.moving += figures.at_kill[-1] > figures.rows - left
             figures.found.append(found)
         if found < figures.rows:
             assert was_struck, output

@@ -50,24 +50,24 @@ def pull_into_table(
             on_wait=lambda: click.echo(f"{name} is being loaded by another program; waiting"),
         )  # fmt: skip
         with lock:
-            client = EmbeddingClient(
-                source,
-                credentials=credentials,
-                policy=ReadPolicy(
-                    max_tries=settings.pull_tries,
-                    call_seconds=settings.pull_timeout_seconds,
-                    on_retry=lambda why: click.echo(f"{source}: {why}", err=True),
-                ),
-            )
             with _interruption_explained(), row_bar("pull") as bar:
+                client = EmbeddingClient(
+                    source,
+                    credentials=credentials,
+                    policy=ReadPolicy(
+                        max_tries=settings.pull_tries,
+                        call_seconds=settings.pull_timeout_seconds,
+                        on_retry=lambda why: bar.note(f"{source}: {why}"),
+                    ),
+                )
 
                 def announce(plan: Plan) -> None:
                     rows, left = plan.dataset_rows, plan.rows_left
                     done = rows - left if rows is not None and left is not None else 0
                     if plan.dimension is not None:
                         check_index(index, plan.dimension)
-                    bar.expect(rows, done)
                     click.echo(_announcement(plan))
+                    bar.expect(rows, done)
 
                 pulled = pull(
                     client,

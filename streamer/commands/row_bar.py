@@ -7,6 +7,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+import click
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class RowBar:
-    """Rows done, rows a second since `expect`, time left."""
+    """Rows done, rows a second since `expect`, time left; drawn from `expect` on."""
 
     def __init__(self, bars: Progress | None, description: str) -> None:
         self._bars = bars
@@ -33,16 +35,24 @@ class RowBar:
         self._begin = time.monotonic()
         if self._bars is not None:
             self._bars.update(self._task, total=total, completed=done)
+            self._bars.start()
 
     def advance(self, rows: int) -> None:
         self.rows += rows
         if self._bars is not None:
             self._bars.update(self._task, advance=rows, rate=f"{self.rate:,.0f} rows/s")
 
+    def note(self, text: str) -> None:
+        """Print a line on standard error, above the bar."""
+        if self._bars is not None and self._bars.live.is_started:
+            self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            click.echo(text, err=True)
+
 
 @contextlib.contextmanager
 def row_bar(description: str) -> Iterator[RowBar]:
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():  # it may be closed
         yield RowBar(None, description)
         return
     from rich.console import Console  # noqa: PLC0415 - a tenth of the start
@@ -61,5 +71,8 @@ def row_bar(description: str) -> Iterator[RowBar]:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bars:
+    bars = Progress(*columns, console=Console(stderr=True))
+    try:
         yield RowBar(bars, description)
+    finally:
+        bars.stop()

@@ -111,7 +111,7 @@ def _send(
                 upload = state.acknowledge(upload, id_text(kind, segment.last_id), result)
                 _show(bar, upload.rows - earlier, 0)
                 if result.warning:
-                    _note(f"warning: {result.warning}")
+                    bar.note(f"warning: {result.warning}")
     except BaseException:
         _note("not finished: `upload` without --restart and --after goes on from here")
         raise

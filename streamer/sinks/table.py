@@ -10,17 +10,17 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
+import psycopg
 from psycopg import errors, sql
 
 from streamer.sinks.copy_binary import HEADER, TRAILER
-from streamer.sinks.database import ROW_REFUSED, DatabaseError, TargetError, creation_lock
+from streamer.sinks.database import DatabaseError, TargetError, creation_lock, is_row_refused
 from streamer.sinks.target import COLUMNS, check_table, create_if_missing, vector_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from uuid import UUID
 
-    import psycopg
     import pyarrow as pa
 
     from streamer.sinks.target import TableName
@@ -90,6 +90,7 @@ class EmbeddingTable:
 
     def write(self, rows: CopyRows, on_conflict: OnConflict) -> None:
         """Write `rows`, in the transaction that is open; TakenIdError, DatabaseError."""
+        self._check_at_once()
         if on_conflict is OnConflict.ERROR or not self._has_between(rows.first_id, rows.last_id):
             try:
                 with self._connection.transaction():  # a savepoint
@@ -106,17 +107,24 @@ class EmbeddingTable:
     def write_each(self, rows: CopyRows, ids: Iterable[UUID]) -> dict[int, psycopg.Error]:
         """Write each row by itself, by their `ids`; return what is wrong with those refused.
 
-        ROW_REFUSED: one of them can't even be brought to the database.
+        psycopg.Error: one of them can't even be brought to the database.
         """
+        self._check_at_once()
         self._fill_stage(rows)
         refused: dict[int, psycopg.Error] = {}
         for row, id_ in enumerate(ids):
             try:
                 with self._connection.transaction():
                     self._execute(_UPDATE, id_, id_)
-            except ROW_REFUSED as error:
+            except psycopg.Error as error:
+                if not is_row_refused(error):
+                    raise
                 refused[row] = error
         return refused
+
+    def _check_at_once(self) -> None:
+        """Let constraints that would wait for the commit say which row they refuse."""
+        self._execute("SET CONSTRAINTS ALL IMMEDIATE")
 
     def _has_between(self, first: UUID, last: UUID) -> bool:
         query = "SELECT EXISTS (SELECT FROM {table} WHERE id BETWEEN %s AND %s)"

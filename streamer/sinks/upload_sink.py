@@ -6,9 +6,11 @@ import contextlib
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+import psycopg
+
 from streamer.dataset_file import id_matrix
 from streamer.sinks.copy_binary import copy_rows
-from streamer.sinks.database import ROW_REFUSED, clear_errors, connect
+from streamer.sinks.database import clear_errors, connect, is_row_refused
 from streamer.sinks.dead_letters import DeadLetters
 from streamer.sinks.table import CopyRows, EmbeddingTable, OnConflict
 from streamer.sinks.target import TableName, check_table, dimension_of
@@ -16,7 +18,6 @@ from streamer.sinks.target import TableName, check_table, dimension_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import psycopg
     import pyarrow as pa
 
     from streamer.row_check import CheckedRows, RejectedRow
@@ -70,15 +71,22 @@ class UploadSink:
         try:
             with self._connection.transaction():
                 table.write(copied, OnConflict.UPDATE)
-        except ROW_REFUSED as error:
+        except psycopg.Error as error:
+            if not is_row_refused(error):
+                raise
             if batch.num_rows == 1:
                 return [(first_row, _reason(error))]
         else:
             return []
         if batch.num_rows <= _FEW_ROWS:
             ids = [UUID(bytes=id_.tobytes()) for id_ in id_matrix(batch)]
-            with contextlib.suppress(*ROW_REFUSED), self._connection.transaction():
-                refused = table.write_each(copied, ids)
+            try:
+                with self._connection.transaction():
+                    refused = table.write_each(copied, ids)
+            except psycopg.Error as error:
+                if not is_row_refused(error):
+                    raise
+            else:
                 return [(first_row + row, _reason(error)) for row, error in refused.items()]
         half = batch.num_rows // 2
         return [

@@ -282,15 +282,28 @@ def test_an_index_that_a_row_does_not_fit_into_fails_that_row(url: str) -> None:
     assert "index row" in _letters(url)[0][1]
 
 
-def test_a_trigger_may_refuse_rows(url: str) -> None:
-    """RAISE EXCEPTION is the owner's way to say that a row won't do."""
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        "RAISE EXCEPTION 'ninety-nine'",
+        "RAISE EXCEPTION 'ninety-nine' USING ERRCODE = 'ZZ001'",
+        "RAISE EXCEPTION 'ninety-nine' USING ERRCODE = 'no_data_found'",
+        "ASSERT false, 'ninety-nine'",
+    ],
+)
+@pytest.mark.parametrize("when", ["BEFORE", "CONSTRAINT AFTER"])
+def test_a_trigger_may_refuse_rows(url: str, refusal: str, when: str) -> None:
+    """However its author says that a row won't do; also when only a commit would ask it."""
     _with_table(url)
     run(
         url, "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-        " IF new.exp_years = 99 THEN RAISE EXCEPTION 'ninety-nine'; END IF; RETURN new; END $$",
+        f" IF new.exp_years = 99 THEN {refusal}; END IF; RETURN new; END $$",
     )  # fmt: skip
+    kind, _, moment = when.rpartition(" ")
+    deferred = "DEFERRABLE INITIALLY DEFERRED" if kind else ""
     run(
-        url, f"CREATE TRIGGER t BEFORE INSERT ON {TABLE} FOR EACH ROW EXECUTE FUNCTION refuse()"
+        url, f"CREATE {kind} TRIGGER t {moment} INSERT ON {TABLE} {deferred}"
+        " FOR EACH ROW EXECUTE FUNCTION refuse()",
     )  # fmt: skip
     rows = _rows(20)
     for number, row in enumerate(rows):
@@ -299,6 +312,24 @@ def test_a_trigger_may_refuse_rows(url: str) -> None:
 
     assert (20, 19, 1) == _counters(result)
     assert [(rows[5].id, "the database: ninety-nine")] == [kept[:2] for kept in _letters(url)]
+
+
+def test_a_constraint_that_waits_for_the_commit_refuses_single_rows(url: str) -> None:
+    """As if it didn't wait."""
+    _with_table(url)
+    run(url, "CREATE TABLE years (years integer PRIMARY KEY)")
+    run(url, "INSERT INTO years SELECT generate_series(0, 98)")
+    run(
+        url, f"ALTER TABLE {TABLE} ADD FOREIGN KEY (exp_years) REFERENCES years"
+        " DEFERRABLE INITIALLY DEFERRED",
+    )  # fmt: skip
+    rows = _rows(60)
+    for number, row in enumerate(rows):
+        row.exp_years = 99 if number == 5 else number
+    result = _upload(url, rows)
+
+    assert (60, 59, 1) == _counters(result)
+    assert [rows[5].id] == [kept[0] for kept in _letters(url)]
 
 
 @pytest.mark.parametrize("spelling", [str.upper, str.lower])

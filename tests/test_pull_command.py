@@ -238,6 +238,43 @@ def test_embedded_server_ends_with_the_command(file: Path, number: int) -> None:
     assert "Traceback" not in output
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+def test_embedded_server_ends_with_a_command_that_ends_while_it_starts(
+    file: Path, number: int
+) -> None:
+    """A signal waits until there is something to stop."""
+    folder = open_folder()
+    try:
+        with serving(file) as source:
+            run_pull(file.parent, source, f"embedded:{folder}/jobs")
+            with start_pull(file.parent, source, f"embedded:{folder}/jobs") as process:
+                end = time.monotonic() + _WAIT_SECONDS
+                while not (folder / "jobs/postmaster.pid").exists() and time.monotonic() < end:
+                    time.sleep(0.001)
+                time.sleep(0.01)
+                process.send_signal(number)
+                output, _ = process.communicate(timeout=_WAIT_SECONDS)
+        left = [p.pid for p in psutil.process_iter(["cmdline"]) if _runs_in(p, str(folder))]
+    finally:
+        shutil.rmtree(folder)
+
+    assert (1 if number == signal.SIGINT else 128 + number, []) == (process.returncode, left)
+    assert "Traceback" not in output
+
+
+def test_closed_standard_error_is_no_reason_to_end(url: str, file: Path) -> None:
+    """Nobody sees a bar, and every row arrives."""
+    with serving(file) as source:
+        code = subprocess.run(
+            ["/bin/sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-m", "streamer", "pull",
+             "--from", source, "--into", url],
+            cwd=file.parent, env=environment(), check=False, stdout=subprocess.DEVNULL,
+        ).returncode  # fmt: skip
+
+    assert 0 == code
+    assert_table_is_file(url, file)
+
+
 def test_embedded_server_does_not_run_on_for_a_process_that_was_killed(file: Path) -> None:
     """SIGKILL leaves it running; whoever uses it next ends it after use."""
     folder = open_folder()

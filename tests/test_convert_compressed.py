@@ -269,6 +269,18 @@ def test_a_disk_with_room_for_the_dataset_is_large_enough(
     assert (600, 256) == (report.info.rows, report.info.dimension)
 
 
+def test_a_file_that_is_read_at_once_needs_little(tmp_path: Path, free_bytes: list[int]) -> None:
+    """More rows than a batch has, of which nobody has said yet how far they reach."""
+    [record] = p.make_records(1)
+    del record["id"]
+    records = [{**record, "job_post_vectors": [0.5, 1.5, 2.5]} for _ in range(4097)]
+    source = p.write_pickle(tmp_path / "jobs.pkl", records)
+    free_bytes[0] = 10_000_000
+    p.convert_file(source)
+
+    assert 4097 == len(p.rows_of(p.arrow_path(source)))
+
+
 def test_room_is_looked_for_where_the_output_will_be(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

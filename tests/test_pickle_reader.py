@@ -416,6 +416,18 @@ def test_the_kind_is_known_with_the_first_rows(content: object, kind: str, proto
     assert protocol == scan.protocol
 
 
+@pytest.mark.parametrize("place", range(3, 9))
+@pytest.mark.parametrize("pops", [1, 2, 3])
+def test_rows_that_are_taken_back_are_no_rows(place: int, pops: int) -> None:
+    """POP behind rows that were let go is an error, and no reason to lose others."""
+    rows = [b"}(\x8c\x01aK" + bytes([row]) + b"u" for row in range(9)]
+    rows.insert(place, b"0" * pops)
+    content = b"\x80\x04](" + b"".join(rows) + b"e."
+
+    with small_limits(), contextlib.suppress(UnsupportedPickle):
+        assert pickle.loads(content) == read_rows(content)
+
+
 @pytest.mark.parametrize("wrap", [bytes, bytearray, memoryview, pa.py_buffer])
 def test_any_buffer_is_read(wrap: Any) -> None:
     """Bytes in memory are as good as a mapped file."""

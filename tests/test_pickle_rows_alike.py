@@ -115,6 +115,19 @@ def test_texts_that_rows_share_are_held_and_others_are_not() -> None:
     assert read_again.call_count < 30
 
 
+@pytest.mark.parametrize("distance", [0, 3000])
+def test_texts_of_another_column_are_found_without_reading_again(distance: int) -> None:
+    """A column to which others refer may itself refer to none."""
+    ids = [f"row {row}" for row in range(30_000)]
+    expected = [
+        {"id": ids[row], "parent": ids[max(row - distance, 0)], "vector": _VECTOR}
+        for row in range(30_000)
+    ]
+    with mock.patch.object(Memo, "spend", autospec=True, side_effect=Memo.spend) as read_again:
+        assert expected == _read(pickle.dumps(expected, 4))
+    assert read_again.call_count < 200 + distance
+
+
 # What a value may be, and be taken for: texts that look like opcodes, of every length.
 _TRICKY = st.one_of(
     st.text(max_size=5),

@@ -43,8 +43,16 @@ class Machine(State):
         # The collector would look at all rows again and again, for cycles that there aren't.
         was_enabled = gc.isenabled()
         gc.disable()
+        told = 0
+
+        def tell(pos: int) -> None:
+            nonlocal told
+            advance(pos - told)
+            told = pos
+
         try:
-            for piece in self._run(advance):
+            for piece in self._run(tell):
+                tell(self.pos)
                 if was_enabled:
                     gc.enable()
                 yield piece
@@ -62,12 +70,11 @@ class Machine(State):
             if was_enabled:
                 gc.enable()
 
-    def _run(self, advance: Callable[[int], None]) -> Iterator[list[Any]]:  # noqa: C901, PLR0912, PLR0915 - one loop, for speed
+    def _run(self, tell: Callable[[int], None]) -> Iterator[list[Any]]:  # noqa: C901, PLR0912, PLR0915 - one loop, for speed
         data, end, live, marks = self.data, self.end, self.live, self.marks
         stack, pos, size = self.stack, self.pos, self.size
         floats, alike = Floats(self), RowsAlike()
         row_begin = -1  # where a row begins whose way of writing isn't known yet
-        told = 0
         try:
             while True:
                 pause = min(pos + _PAUSE_BYTES, end)
@@ -180,7 +187,7 @@ class Machine(State):
                             pos += 1
                     elif op == _STOP:
                         self.check_stop(stack, pos)
-                        advance(end - told)
+                        tell(end)
                         return
                     else:
                         self.stack, self.size = stack, size
@@ -188,8 +195,7 @@ class Machine(State):
                         stack, size = self.stack, self.size
                 if pos >= end:
                     raise IndexError
-                advance(pos - told)
-                told = pos
+                tell(pos)
                 if self.holds_too_much(pos) or len(marks) > _MAX_MARKS:
                     message = "more values at once than rows of embeddings have"
                     raise UnsupportedPickle(message, pos)

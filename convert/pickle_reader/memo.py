@@ -45,7 +45,8 @@ class Memo:
     """Entries of the memo; `read_again(offset, size, index)` reads some from a checkpoint.
 
     It returns the entries read, up to entry `index` at least, and the offset it came to.
-    `live` are the entries of what is being read, `young` atoms that were let go lately.
+    `live` are the entries of what is being read, `young` atoms that were let go lately;
+    `times_reread` is how often something was read again.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Memo:
         self._budget = _REREAD_ALWAYS + _MAX_REREAD * file_bytes
         self._plenty = self._budget // 4 * 3
         self._depth = 0
+        self.times_reread = 0
         self._generation = _GENERATION
 
     def put(self, index: int, size: int, value: object, offset: int) -> None:
@@ -160,6 +162,7 @@ class Memo:
             message = "references to references to ... too many rows"
             raise UnsupportedPickle(message, offset)
         self._depth += 1
+        self.times_reread += 1
         begin = self._offsets[place]
         try:
             entries, end = self._read_again(begin, self._sizes[place], index)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     Handler = Callable[[State, int], int]
 
 _MAX_PROTOCOL = 5
+_NO_ROWS = "rows that are no rows"
 
 
 # The stack.
@@ -39,17 +40,17 @@ def _constant(value: object) -> Handler:
 
 
 def _pop(machine: State, pos: int) -> int:
-    if machine.stack:
-        machine.stack.pop()
-        return pos + 1
-    return _pop_to_mark(machine, pos)
+    if not machine.stack:
+        return _pop_to_mark(machine, pos)
+    if machine.stack.pop() is machine.root:
+        raise UnsupportedPickle(_NO_ROWS, pos)
+    return pos + 1
 
 
 def _pop_to_mark(machine: State, pos: int) -> int:
     items = pop_mark(machine)
     if items and items[0] is machine.root:
-        message = "rows that are no rows"
-        raise UnsupportedPickle(message, pos)
+        raise UnsupportedPickle(_NO_ROWS, pos)
     return pos + 1
 
 

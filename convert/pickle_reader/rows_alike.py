@@ -30,6 +30,7 @@ _VALUE = rb"(\x8c.{1,256}?\x94|h.|j.{4}|K.|N)"
 _VALUE_NAMES = frozenset({"SHORT_BINUNICODE", "BINGET", "LONG_BINGET", "BININT1", "NONE"})
 _KEY_NAMES = frozenset({"BINGET", "LONG_BINGET"})
 _FRAME = b"\x95"
+_EMPTY_DICT = ord("}")
 _VECTOR_NAMES = ["EMPTY_LIST", "MEMOIZE", "MARK", "BINFLOAT"]
 # A row of 7,000 floats.
 _MAX_ROW_BYTES = 1 << 16
@@ -38,8 +39,10 @@ _MAX_COLUMNS = 50
 _MAX_LEARNED = 20
 # Rows in a row that are unlike. One may well be: every 64 KiB a frame begins within one.
 _MAX_MISSES = 8
-# Rows in which a column has a text that others refer to, if ever.
+# Rows after which a column whose rows refer to no text is taken for one to which nobody
+# refers; unless something is read again so often that it isn't.
 _TRIAL_ROWS = 10_000
+_MOST_REREAD = 100
 # What references stood for, held to be at hand: names of at most 256 bytes.
 _MAX_RECALLED = 20_000
 
@@ -84,14 +87,15 @@ class RowsAlike:
         """Push the rows that begin from `pos` on, up to `end`; return where they end.
 
         `size` is that of the memo before them; that behind them is returned, too. Texts are
-        remembered as if they had been let go, but not those of a column in which nobody
-        refers to one, such as ids; whatever refers to those, to a row or a list reads it again.
+        remembered as if they had been let go, but not those of a column that refers to none,
+        such as ids; whatever refers to those, to a row or a list reads it again.
         """
         data, match, columns = state.data, self._match, self._columns
         recalled, shared, young = self._recalled, self._shared, state.memo.young
         held = shared if self._rows_tried > _TRIAL_ROWS else range(len(columns) + 1)
         while match is not None and pos < end:
-            if pos >= state.next_checkpoint and state.is_between_rows(stack):
+            is_due = pos >= state.next_checkpoint and data[pos] == _EMPTY_DICT
+            if is_due and state.is_between_rows(stack):
                 state.pos = pos
                 if state.has_piece(stack):
                     break
@@ -130,6 +134,8 @@ class RowsAlike:
                 else:
                     shared.add(group)
                     row[key] = self._recall(state, value, entries, found.start(group))
+                    if state.memo.times_reread > _MOST_REREAD:
+                        held = range(len(columns) + 1)
             stack.append(row)
             state.skipped += skipped
             pos, size = found.end(), entries

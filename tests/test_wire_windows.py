@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import h2.events
 import pytest
@@ -12,6 +13,7 @@ from hyperframe.frame import RstStreamFrame, WindowUpdateFrame
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamer.codec.message_run import MessageRun
 from streamer.engines.wire import events as ours
 from streamer.engines.wire.connection import Connection
 from streamer.engines.wire.limits import Limits
@@ -35,7 +37,6 @@ from tests.memory_peer import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from streamer.codec.message_run import MessageRun
 
 _WINDOW = 65_535
 _MAX_WINDOW = 2**31 - 1
@@ -389,3 +390,17 @@ def test_a_message_larger_than_the_window_arrives() -> None:
         events += peer.exchange()
 
     assert [1 << 20] == [len(message) for run in _runs(events) for message in run]
+
+
+def test_nobody_spells_out_what_is_received(monkeypatch: pytest.MonkeyPatch) -> None:
+    """h2 asks each frame for its text, though nobody reads it: bytes in hexadecimal."""
+    peer = MemoryPeer()
+    stream_id = peer.call(ended=False)
+    peer.exchange()
+    spelled = mock.Mock(side_effect=AssertionError)
+    monkeypatch.setattr("hyperframe.frame._raw_data_repr", spelled)
+    peer.client.send_data(stream_id, prefixed(b"message" * 1000))
+    sent = peer.client.data_to_send()
+
+    assert [MessageRun.of([b"message" * 1000])] == _runs(peer.server.receive(sent, peer.now))
+    assert not spelled.called

@@ -162,6 +162,15 @@ def test_rows_that_are_nearly_alike_are_read_as_pickle_reads_them(
     assert rows == _read(content)
 
 
+def test_a_vector_that_columns_share_is_read_once() -> None:
+    """However short: the second column refers to the list of the first."""
+    vectors = [[row + 0.5, 1.0] for row in range(20_000)]
+    rows = [{"id": "x", "vector": vector, "again": vector, "n": 1} for vector in vectors]
+    with mock.patch.object(Memo, "spend", autospec=True, side_effect=Memo.spend) as read_again:
+        assert rows == _read(pickle.dumps(rows, 4))
+    assert read_again.call_count < 100
+
+
 def test_a_vector_that_rows_share_is_read_for_each(followed: list[int]) -> None:
     """A list that was let go is read again where it is referred to."""
     shared = [9.5, 8.5]

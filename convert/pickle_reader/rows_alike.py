@@ -81,14 +81,14 @@ class RowsAlike:
             self._columns = list(zip(groups, row, codes, strict=True))
             self._match = re.compile(pattern, re.DOTALL).match
 
-    def follow(  # noqa: C901, PLR0912 - one loop, for speed
+    def follow(  # noqa: C901, PLR0912, PLR0915 - one loop, for speed
         self, state: State, stack: list[Any], pos: int, size: int, end: int
     ) -> tuple[int, int]:
         """Push the rows that begin from `pos` on, up to `end`; return where they end.
 
         `size` is that of the memo before them; that behind them is returned, too. Texts are
         remembered as if they had been let go, but not those of a column that refers to none,
-        such as ids; whatever refers to those, to a row or a list reads it again.
+        such as ids; whatever refers to those, to a row or a list of another row reads it again.
         """
         data, match, columns = state.data, self._match, self._columns
         recalled, shared, young = self._recalled, self._shared, state.memo.young
@@ -104,13 +104,14 @@ class RowsAlike:
             if found is None:
                 break
             row: dict[str, Any] = {}
+            lists: dict[int, list[Run]] = {}
             entries, skipped = size + 1, 0
             for (group, key, codes), value in zip(columns, found.groups(), strict=True):
                 if codes:
                     runs = _runs(state, value, found.start(group), codes)
                     if not runs:
                         return pos, size
-                    row[key] = runs
+                    row[key] = lists[entries] = runs
                     entries += 1
                     skipped += FLOAT_BYTES * len(codes)
                     continue
@@ -131,6 +132,8 @@ class RowsAlike:
                     row[key] = None
                 elif value in recalled:
                     row[key] = recalled[value]
+                elif (index := int.from_bytes(value[1:], "little")) in lists:
+                    row[key] = lists[index]
                 else:
                     shared.add(group)
                     row[key] = self._recall(state, value, entries, found.start(group))

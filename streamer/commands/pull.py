@@ -82,8 +82,9 @@ def pull_into_table(
                 )
                 rate = bar.rate
             click.echo(_summary(name, pulled, rate))
-            if name.oid(connection) is not None:  # there may have been nothing to make it of
-                _index(connection, name, index, settings.index_memory)
+            with clear_errors():
+                if name.oid(connection) is not None:  # there may have been nothing to make it of
+                    _index(connection, name, index, settings.index_memory)
 
 
 @contextlib.contextmanager

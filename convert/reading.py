@@ -13,7 +13,7 @@ from convert.ids import IdMode, Ids, generated_ids, id_texts, kept_ids
 from convert.problems import Problem, Problems
 from convert.schema import TEXT_FIELDS
 from convert.validation import text_column, years_column
-from convert.vectors import vector_lengths, vector_matrix
+from convert.vectors import fill_matrix, vector_lengths
 from convert.writer import Rows
 
 if TYPE_CHECKING:
@@ -140,11 +140,10 @@ class Reading:
             add(name, column.problems)
             self.nulls_replaced[name] += column.nulls_replaced
             narrow[name] = self.dictionaries[name].places(column)
-        vectors = vector_matrix(fields["vector"], lengths, matrix)
-        add("vector", vectors.problems)
+        add("vector", fill_matrix(matrix, fields["vector"], lengths))
         if problems:
             self.problems.add(problems)
-        return Rows(narrow, vectors.matrix), problems
+        return Rows(narrow, matrix), problems
 
     def _count(
         self, fields: _Fields, names: Mapping[str, Any]

@@ -27,9 +27,8 @@ _NUMBER_KINDS = "fiub"
 class Matrices:
     """Float32 matrices of up to `rows` rows of `dimension` floats, which share their memory.
 
-    `next` takes the memory of the one before the last `count` ones again: fresh memory
-    takes more time than what is written into it, and comes and goes in an order that the
-    allocator makes holes of.
+    Each is overwritten by the `count`th after it. Fresh memory would take more time than what
+    is written into it, and comes and goes in an order that the allocator makes holes of.
     """
 
     def __init__(self, count: int, rows: int, dimension: int) -> None:
@@ -38,13 +37,6 @@ class Matrices:
     def next(self, rows: int) -> NDArray[np.float32]:
         """Return a matrix of `rows` rows; they hold anything."""
         return next(self._matrices)[:rows]
-
-
-class Vectors(NamedTuple):
-    """`matrix` is float32 (rows, dimension); rows named in `problems` hold nothing useful."""
-
-    matrix: NDArray[np.float32]
-    problems: dict[int, str]
 
 
 def vector_lengths(values: Values) -> NDArray[np.int64]:
@@ -60,13 +52,12 @@ def vector_lengths(values: Values) -> NDArray[np.int64]:
     return np.array([_length(value) or 0 for value in python_values(values)], np.int64)
 
 
-def vector_matrix(
-    values: Values, lengths: NDArray[np.int64], matrix: NDArray[np.float32]
-) -> Vectors:
-    """Convert a column of float sequences into `matrix`, a row each.
+def fill_matrix(
+    matrix: NDArray[np.float32], values: Values, lengths: NDArray[np.int64]
+) -> dict[int, str]:
+    """Convert a column of float sequences into `matrix`, (rows, dimension); return the problems.
 
-    `lengths` is what `vector_lengths` returned.
-
+    `lengths` is what `vector_lengths` returned. Rows that have problems hold nothing useful.
     Whatever isn't `dimension` finite numbers is a problem: a missing vector, another
     length, NaN, infinity (also what becomes infinite as float32), anything that is no
     number.
@@ -86,7 +77,7 @@ def vector_matrix(
                 reason = _fill_one(matrix[row], rows.row(row))
             if reason is not None:
                 problems[row] = reason
-    return Vectors(matrix, problems)
+    return problems
 
 
 class _Rows(Protocol):

@@ -6,7 +6,7 @@ import decimal
 import pickle
 import tracemalloc
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest import mock
 
 import numpy as np
@@ -19,10 +19,12 @@ from convert import vectors as vectors_module
 from convert.pickle_reader import Batch, FloatLists, open_pickle
 from convert.reading import IdWishes, Reading
 from convert.validation import text_column, years_column
-from convert.vectors import Vectors, vector_lengths, vector_matrix
+from convert.vectors import fill_matrix, vector_lengths
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
 
     from convert.pickle_reader import Values
 
@@ -53,12 +55,17 @@ _HOLDERS: dict[str, Callable[[Sequence[Any]], Values]] = {
 however_held = pytest.mark.parametrize("hold", _HOLDERS.values(), ids=_HOLDERS)
 
 
-def _vectors(values: Values) -> Vectors:
+class _Vectors(NamedTuple):
+    matrix: NDArray[np.float32]
+    problems: dict[int, str]
+
+
+def _vectors(values: Values) -> _Vectors:
     """Convert to the dimension that most rows have."""
     lengths = vector_lengths(values)
     sizes = [size for size, _ in Counter(lengths.tolist()).most_common() if size]
     matrix = np.full((len(lengths), sizes[0] if sizes else 0), 7, np.float32)
-    return vector_matrix(values, lengths, matrix)
+    return _Vectors(matrix, fill_matrix(matrix, values, lengths))
 
 
 def _bits(matrix: Any) -> bytes:
@@ -352,7 +359,7 @@ def test_vectors_are_copied_once(kind: str, *, bad: bool) -> None:
     block = 8 * vectors_module._BLOCK_ROWS * dimension
     tracemalloc.start()
     try:
-        vector_matrix(held, lengths, matrix)
+        fill_matrix(matrix, held, lengths)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -136,7 +136,11 @@ class RowsAlike:
                     row[key] = lists[index]
                 else:
                     shared.add(group)
-                    row[key] = self._recall(state, value, entries, found.start(group))
+                    referred = state.live.get(index, lists)
+                    if referred is lists:
+                        referred = state.recall(index, entries, found.start(group))
+                    row[key] = referred
+                    self._hold(value, referred)
                     if state.memo.times_reread > _MOST_REREAD:
                         held = range(len(columns) + 1)
             stack.append(row)
@@ -146,17 +150,12 @@ class RowsAlike:
             self._rows_tried += 1
         return pos, size
 
-    def _recall(self, state: State, reference: bytes, size: int, offset: int) -> Any:  # noqa: ANN401
-        """Return what is referred to, in a row that has come to `size` entries of the memo."""
-        index = int.from_bytes(reference[1:], "little")
-        value = state.live.get(index, state)
-        if value is state:
-            value = state.recall(index, size, offset)
+    def _hold(self, reference: bytes, value: object) -> None:
+        """Have at hand what a reference stands for, if it can't change."""
         if is_kept(value):
             if len(self._recalled) == _MAX_RECALLED:
                 self._recalled.clear()
             self._recalled[reference] = value
-        return value
 
 
 def _runs(state: State, written: bytes, offset: int, codes: bytes) -> list[Run]:

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
-from convert.id_text import format_ids
 from streamer.batch_schema import id_kind_of
+from streamer.client.upload_segments import id_text
 from streamer.dataset_file import id_matrix
 from streamer.errors import DecodeError
 from streamer.pull_refusals import check_position, explained, located, read_after
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from streamer.sinks.target import TableName
 
 
-# Of vectors in a message, of which several are held on their way: 2,048 rows of 384 floats.
-_CHUNK_BYTES = 3 << 20
+# Of a message, which is held several times on its way: 2,048 rows of 384 floats take 3.4 MB.
+_MAX_CHUNK_BYTES = 4 << 20
 
 
 class Load(NamedTuple):
@@ -77,7 +77,7 @@ def pull(
     """Write what the table doesn't have yet; the caller holds the table's lock.
 
     `load_bytes` are committed at a time, in COPY's form; about four times that is held in
-    memory. Messages have `chunk_rows` rows, or fewer if their vectors are long. `restart`
+    memory. Messages have `chunk_rows` rows, or fewer if those are long. `restart`
     begins at the first row, whatever the checkpoint says. Calls `announce` once, before the
     table is made, then `advance` with the rows of every commit. Raises ReadError,
     DecodeError, DatabaseError, OtherDatasetError.
@@ -88,7 +88,7 @@ def pull(
     if checkpoint and not checkpoint.rows:  # nothing of that dataset is in the table
         checkpoint = None
     after = checkpoint.last_id if checkpoint else ""
-    stream = read_after(client, checkpoint, chunk_rows)
+    stream = read_after(client, checkpoint, chunk_rows, _MAX_CHUNK_BYTES)
     # The client is closed first: a thread that waits for the server would go on waiting.
     with (
         ThreadPoolExecutor(1, "pull") as ahead,
@@ -97,11 +97,6 @@ def pull(
         explained(client, lambda: checkpoints.load(name.oid(connection))),
     ):
         dataset = stream.dataset
-        fitting = max(_CHUNK_BYTES // (4 * (dataset.dimension or 1)), 1)
-        if fitting < chunk_rows:  # known only now: begin again with shorter messages
-            stream.close()
-            stream = read_after(client, checkpoint, fitting)
-            dataset = stream.dataset
         check_position(checkpoint, dataset)
         announce(Plan(dataset.rows, dataset.rows_remaining, dataset.dimension, after))
         loads = loads_of(stream, load_bytes)
@@ -140,25 +135,28 @@ def pull(
 def loads_of(batches: Iterable[pa.RecordBatch], load_bytes: int) -> Iterator[Load]:
     """Put record batches together to loads of at least `load_bytes`, but for the last."""
     pieces: list[pa.Buffer] = []
-    first = last = None
+    ends: list[bytes] = []
     rows = 0
-    for last in batches:
-        first = first or last
-        pieces.append(copy_rows(last))
-        rows += last.num_rows
+    for batch in batches:
+        ids = id_matrix(batch)
+        ends += ids[0].tobytes(), ids[-1].tobytes()
+        rows += len(ids)
+        pieces.append(copy_rows(batch))
+        schema = batch.schema
+        del batch, ids  # not held while the next one comes
         if sum(piece.size for piece in pieces) >= load_bytes:
-            yield _load(pieces, rows, first, last)
-            pieces, first, rows = [], None, 0
-    if first is not None:
-        yield _load(pieces, rows, first, last)
+            yield _load(pieces, rows, ends, schema)
+            pieces, ends, rows = [], [], 0
+    if pieces:
+        yield _load(pieces, rows, ends, schema)
 
 
-def _load(pieces: list[pa.Buffer], rows: int, first: pa.RecordBatch, last: pa.RecordBatch) -> Load:
-    begin, end = id_matrix(first)[:1], id_matrix(last)[-1:]
-    kind = id_kind_of(last.schema)
+def _load(pieces: list[pa.Buffer], rows: int, ends: list[bytes], schema: pa.Schema) -> Load:
+    first, last = ends[0], ends[-1]
+    kind = id_kind_of(schema)
     return Load(
-        CopyRows(rows, UUID(bytes=begin.tobytes()), UUID(bytes=end.tobytes()), pieces),
-        format_ids(kind, end).tobytes().decode(),
+        CopyRows(rows, UUID(bytes=first), UUID(bytes=last), pieces),
+        id_text(kind, last),
         kind,
-        last.schema.field("vector").type.list_size,
+        schema.field("vector").type.list_size,
     )

@@ -36,15 +36,16 @@ class OtherDatasetError(StreamerError):
 
 
 def read_after(
-    client: EmbeddingClient, checkpoint: Checkpoint | None, chunk_rows: int
+    client: EmbeddingClient, checkpoint: Checkpoint | None, chunk_rows: int, max_chunk_bytes: int
 ) -> BatchStream:
     """Ask for the rows after a checkpoint, None for all; TargetError if its id is none."""
     if checkpoint is None:
-        return client.batches(chunk_size=chunk_rows)
+        return client.batches(chunk_size=chunk_rows, max_chunk_bytes=max_chunk_bytes)
     try:
         return client.batches(
             checkpoint.last_id,
             chunk_rows,
+            max_chunk_bytes=max_chunk_bytes,
             must_exist=bool(checkpoint.last_id),
             fingerprint=checkpoint.fingerprint or None,
         )

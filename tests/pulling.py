@@ -66,19 +66,23 @@ def environment(**settings: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def serving(path: Path, engine: str = "wire", *, port: int = 0) -> Iterator[str]:
+def serving(
+    path: Path, engine: str = "wire", *, port: int = 0, max_message_bytes: int = 4 << 20
+) -> Iterator[str]:
     """Serve a dataset file by one of the engines, in this process."""
-    server = start_server(path, engine, port=port)
+    server = start_server(path, engine, port=port, max_message_bytes=max_message_bytes)
     try:
         yield server.address
     finally:
         server.stop(0)
 
 
-def start_server(path: Path, engine: str = "wire", *, port: int = 0) -> RunningEngine:
+def start_server(
+    path: Path, engine: str = "wire", *, port: int = 0, max_message_bytes: int = 4 << 20
+) -> RunningEngine:
     service = EmbeddingService(
-        Dataset(path), chunk_rows=lambda _: 300, max_message_bytes=4 << 20
-    )  # fmt: skip
+        Dataset(path), chunk_rows=lambda _: 300, max_message_bytes=max_message_bytes
+    )
     return STARTERS[engine](service, port=port)
 
 

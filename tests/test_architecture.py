@@ -128,6 +128,7 @@ _MAY_IMPORT: dict[str, set[str]] = {
         "convert.id_text", "streamer.client", "streamer.sinks", "streamer.errors",
     },
     "streamer.config": {"streamer.chunking", "streamer.errors"},
+    "streamer.heap": set(),
     "streamer.logs": set(),
     "streamer.commands": {"streamer", "convert.id_text"},
     "streamer.cli": {"streamer"},

@@ -315,8 +315,8 @@ def test_reading_asks_for_what_is_left() -> None:
     now = 5.0
     policy = ReadPolicy(call_seconds=20, clock=lambda: now)
     reading = Reading(
-        policy, after="", chunk_size=7, rpc=Rpc.CHUNKS, must_exist=False, fingerprint=None,
-        deadline_seconds=30,
+        policy, after="", chunk_size=7, max_chunk_bytes=1 << 20, rpc=Rpc.CHUNKS,
+        must_exist=False, fingerprint=None, deadline_seconds=30,
     )  # fmt: skip
     assert pb.RequestParams(chunk_size=7) == reading.request()
     assert 20 == reading.call_seconds()

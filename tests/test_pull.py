@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
-from unittest import mock
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +33,7 @@ from tests.postgres import (
     session_url,
 )
 from tests.pulling import position, pull, serving, start_server
+from tests.scripted_server import ScriptedServer, Sound, embeddings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -258,26 +258,18 @@ def test_dataset_with_ids_of_another_kind_is_another_one(
     assert "and the server has another dataset now. --restart" in str(done.error)
 
 
-def test_messages_of_long_vectors_have_fewer_rows(url: str, tmp_path: Path) -> None:
-    """2,048 rows of 3,000 floats would be 25 MB a message: the request is made again."""
-    rows = make_batch(600, dimension=3_000)
-    write_file(tmp_path / "long.arrow", rows)
-    asked: list[int] = []
-    batches = EmbeddingClient.batches
-
-    def watched(client: EmbeddingClient, *arguments: Any, **options: Any) -> Any:
-        asked.append(options.get("chunk_size") or arguments[1])
-        return batches(client, *arguments, **options)
-
-    with (
-        serving(tmp_path / "long.arrow") as source,
-        mock.patch.object(EmbeddingClient, "batches", watched),
-    ):
-        done = pull(source, url)
+def test_messages_of_long_rows_have_fewer_rows(url: str) -> None:
+    """400 rows of 3,000 floats are 5 MB: the others are asked for anew."""
+    rows = embeddings(600, dimension=3_000)
+    with ScriptedServer(rows) as server:
+        server.play([Sound()], [Sound()])
+        done = pull(server.target, url, PULL_CHUNK_SIZE="400")
+        asked = [call.chunk_size for call in server.calls]
 
     assert None is done.error, done.output
-    assert [2048, 262] == asked
-    assert_table_holds(url, rows)
+    assert 400 == asked[0]
+    assert 100 < asked[1] < 200
+    assert [(600,)] == run(url, "SELECT count(*) FROM recruit_embedding")
 
 
 @pytest.mark.parametrize("choice", OnConflict)

@@ -172,6 +172,29 @@ def test_memory_does_not_grow_with_the_dataset(url: str, tmp_path: Path) -> None
     assert peaks[1] - peaks[0] < (sizes[1] - sizes[0]) / 2, peaks
 
 
+@pytest.mark.parametrize(
+    ("rows", "letters", "dimension"),
+    [(300, 200_000, 384), (20, 5_000_000, 4), (1500, 10, 16_000)],
+    ids=["texts", "texts that fill a message", "vectors"],
+)
+def test_memory_is_small_however_long_rows_are(
+    url: str, tmp_path: Path, rows: int, letters: int, dimension: int
+) -> None:
+    """Of a server that cuts messages at 16 MiB, as 2,048 of those rows would be."""
+    text = [f"{number}" * letters for number in range(10)]  # of three columns
+    batch = make_batch(rows, text=text, dimension=dimension)
+    path = write_file(tmp_path / "long.arrow", batch, batch_rows=max(rows // 10, 1))
+    with (
+        serving(path, max_message_bytes=16 << 20) as source,
+        start_pull(tmp_path, source, url) as process,
+    ):
+        peak = _peak_of(process)
+
+    assert 0 == process.returncode
+    assert_table_is_file(url, path)
+    assert 50e6 < peak < 200e6
+
+
 def _peak_of(process: subprocess.Popen[str]) -> int:
     """Return the most memory, in bytes, of no file, that a command had until its end."""
     peak = 0

@@ -128,7 +128,11 @@ class AsyncBatchStream:
                     reading.begin(await call.initial_metadata())
                     async for message in call:
                         if batch := reading.add(message):
+                            del message  # large, and not needed while the caller is at work
                             yield batch
+                        del batch  # nor while the next one comes
+                        if reading.wants_other_chunks:
+                            break
                 if batch := reading.rest():
                     yield batch
                 pause = reading.end()
@@ -181,6 +185,7 @@ class AsyncEmbeddingClient:
         after: str = "",
         chunk_size: int = 0,
         *,
+        max_chunk_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
         rpc: Rpc = Rpc.CHUNKS,
         must_exist: bool = False,
         fingerprint: str | None = None,
@@ -191,6 +196,7 @@ class AsyncEmbeddingClient:
             self._policy,
             after=after,
             chunk_size=chunk_size,
+            max_chunk_bytes=max_chunk_bytes,
             rpc=rpc,
             must_exist=must_exist,
             fingerprint=fingerprint,

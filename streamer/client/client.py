@@ -129,7 +129,11 @@ class BatchStream:
                 reading.begin(call.initial_metadata())
                 for message in call:
                     if batch := reading.add(message):
+                        del message  # large, and not needed while the caller is at work
                         yield batch
+                    del batch  # nor while the next one comes
+                    if reading.wants_other_chunks:
+                        break
                 if batch := reading.rest():
                     yield batch
                 pause = reading.end()
@@ -186,6 +190,7 @@ class EmbeddingClient:
         after: str = "",
         chunk_size: int = 0,
         *,
+        max_chunk_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
         rpc: Rpc = Rpc.CHUNKS,
         must_exist: bool = False,
         fingerprint: str | None = None,
@@ -193,14 +198,16 @@ class EmbeddingClient:
     ) -> BatchStream:
         """Return the rows whose id comes after `after`, or all of them.
 
-        `chunk_size`: rows a record batch, 0 for the server's default. `must_exist`: refuse
-        an `after` that is not a row. `fingerprint`: refuse any other dataset. Raises
-        InvalidRequestError for an `after` that is no id.
+        `chunk_size`: rows a record batch, 0 for the server's default. `max_chunk_bytes`: once
+        a chunk is larger, ask for fewer rows. `must_exist`: refuse an `after` that is not a
+        row. `fingerprint`: refuse any other dataset. Raises InvalidRequestError for an
+        `after` that is no id.
         """
         reading = Reading(
             self._policy,
             after=after,
             chunk_size=chunk_size,
+            max_chunk_bytes=max_chunk_bytes,
             rpc=rpc,
             must_exist=must_exist,
             fingerprint=fingerprint,

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from proto import embedding_stream_pb2 as pb
+from streamer.client.chunk_rows import ChunkRows
 from streamer.client.decoding import DEFAULT_BATCH_ROWS, ChunkMessages, RowMessages
 from streamer.client.failures import DeadlineError
 from streamer.client.progress import DatasetHeaders, Progress
@@ -59,6 +60,7 @@ class Reading:
         *,
         after: str,
         chunk_size: int,
+        max_chunk_bytes: int,
         rpc: Rpc,
         must_exist: bool,
         fingerprint: str | None,
@@ -80,19 +82,20 @@ class Reading:
             (("checkpoint-policy", "must-exist"),) if must_exist else ()
         )
         self._policy = policy
-        self._rpc = rpc
-        self._chunk_size = chunk_size
+        self._chunk_rows = ChunkRows(chunk_size, max_chunk_bytes)
+        self._adapts = rpc is Rpc.CHUNKS
         self._seconds = deadline_seconds
         self._ends_at = None if deadline_seconds is None else policy.clock() + deadline_seconds
         self._decoder: MessageDecoder = (
             ChunkMessages() if rpc is Rpc.CHUNKS else RowMessages(chunk_size or DEFAULT_BATCH_ROWS)
         )
         self.headers = DatasetHeaders()
+        self.wants_other_chunks = False
 
     def request(self) -> pb.RequestParams:
         """Return the request for the rows that are still to come."""
         return pb.RequestParams(
-            last_processed_uuid=self.progress.after, chunk_size=self._chunk_size
+            last_processed_uuid=self.progress.after, chunk_size=self._chunk_rows.rows
         )
 
     def call_seconds(self) -> float:
@@ -107,20 +110,27 @@ class Reading:
 
     def begin(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
         """Take note of a call's headers; DatasetChangedError."""
+        self.wants_other_chunks = False
         self.headers = DatasetHeaders.from_metadata(dict(metadata))
         self.progress.begin(self.headers)
 
     def add(self, message: bytes) -> pa.RecordBatch | None:
-        """Take a message; return the rows that are to be delivered now, if any."""
-        return self._deliver(self._decoder.add(message))
+        """Take a message; return the rows that are to be delivered now, if any.
+
+        Afterwards `wants_other_chunks` says whether the rest is to be asked for anew.
+        """
+        batch = self._deliver(self._decoder.add(message))
+        if batch and self._adapts and not self.progress.is_complete:
+            self.wants_other_chunks = self._chunk_rows.adapt(batch.num_rows, len(message))
+        return batch
 
     def rest(self) -> pa.RecordBatch | None:
         """Return the rows to be delivered when a call is over, however it ended."""
         return self._deliver(self._decoder.rest())
 
     def end(self) -> float | None:
-        """As `fail`, for a call that ended with OK."""
-        return self._pause(self.progress.end())
+        """As `fail`, for a call that ended with OK, or was left for one of other chunks."""
+        return 0.0 if self.wants_other_chunks else self._pause(self.progress.end())
 
     def fail(self, failure: Failure) -> float | None:
         """Return the seconds to wait before the next call; None if the read is over."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamer.errors import StreamerError
+from streamer.heap import keep_little
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,6 +39,8 @@ class _Commands(click.Group):
         del ctx
         if cmd_name not in _COMMANDS:
             return None
+        if cmd_name == "pull":  # its memory is promised to be small
+            keep_little()
         module, _, name = _COMMANDS[cmd_name].partition(":")
         with _no_garbage_collection():
             command: click.Command = getattr(importlib.import_module(module), name)

@@ -95,16 +95,28 @@ def _rate(pull: Run) -> float:
     return float(found[1].replace(",", ""))
 
 
-def test_pull(dataset: Path, into: str, connection: psycopg.Connection, results: Results) -> None:
-    """The whole run of the command, and a COPY of rows that were made before the clock starts."""
-    samples: dict[str, list[float]] = {"pull": [], "load": [], "bare COPY": [], "row by row": []}
+def test_pull(
+    dataset: Path, folder: Path, into: str, connection: psycopg.Connection, results: Results
+) -> None:
+    """The whole run of the command, and a COPY of rows that were made before the clock starts.
+
+    That is done by this process, which runs already, and by one that has to start as `pull` has.
+    """
+    samples: dict[str, list[float]] = {
+        "pull": [], "load": [], "bare COPY": [], "command": [], "row by row": [],
+    }  # fmt: skip
     peaks = []
+    file = folder / "copied"
     with streamer(dataset) as server:
         prepared = _prepared(server.target)
+        file.write_bytes(b"".join([HEADER, *prepared, TRAILER]))
         dimension = Dataset(dataset).current().store.info.dimension
         for _ in range(2 if results.quick else _ROUNDS):
             _fresh(connection, "bare", dimension)
             samples["bare COPY"].append(seconds_of(lambda: _copy(connection, "bare", prepared)))
+            _fresh(connection, "bare", dimension)
+            run = run_python("-m", "benchmarks.bare_copy", into, "bare", str(file))
+            samples["command"].append(run.seconds)
             _fresh(connection, "pulled", dimension)
             run = _pull(server.target, into, "pulled")
             samples["pull"].append(run.seconds)
@@ -125,6 +137,13 @@ def test_pull(dataset: Path, into: str, connection: psycopg.Connection, results:
         Result(
             question, rows, f"bare COPY of prepared bytes: {bare}",
             took["bare COPY"] / took["pull"], "x", ">= 0.7", samples,
+        )
+    )  # fmt: skip
+    command = f"{results.rows / took['command']:,.0f} rows/s"
+    results.add(
+        Result(
+            question, rows, f"a command that COPYs them from a file: {command}",
+            took["command"] / took["pull"], "x",
         )
     )  # fmt: skip
     load_rate = results.rows / took["load"]

@@ -20,7 +20,6 @@ import h2.events
 from proto import embedding_stream_pb2 as pb
 from streamer.dataset import Dataset
 
-_FRAME_BYTES = 16_384
 _ROWS_AT_ONCE = 4096
 
 
@@ -43,7 +42,7 @@ def upload(target: str, blocks: list[bytes]) -> pb.UploadResult:
         while not has_ended:
             while waiting and (window := connection.local_flow_control_window(stream)):
                 block = waiting.pop()
-                size = min(window, _FRAME_BYTES, len(block))
+                size = min(window, connection.max_outbound_frame_size, len(block))
                 connection.send_data(stream, bytes(block[:size]))
                 if size < len(block):
                     waiting.append(block[size:])

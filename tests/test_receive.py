@@ -85,7 +85,7 @@ def _receiving(
 ) -> Iterator[Receiver]:
     with database(url) as dsn:
         service = UploadService(UploadSinks(dsn, table, dimension).open, block_bytes=32 << 10)
-        limits = Limits(max_request_bytes=16 * _MIB, receive_window_bytes=_MIB)
+        limits = Limits().for_uploads(max_message_bytes=16 * _MIB, window_bytes=_MIB)
         server = (
             start_grpcio(service)
             if engine == "grpcio"

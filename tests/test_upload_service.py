@@ -323,7 +323,7 @@ def start(engine: str, service: UploadService, **options: Any) -> RunningEngine:
     if engine == "grpcio":
         return start_grpcio(service, **options)
     options = {"host": "127.0.0.1", "port": 0, "max_workers": 4, **options}
-    limits = Limits(max_request_bytes=16 * _MIB, receive_window_bytes=_MIB)
+    limits = Limits().for_uploads(max_message_bytes=16 * _MIB, window_bytes=_MIB)
     return WireEngine(service, limits=limits, **options)
 
 

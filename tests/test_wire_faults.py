@@ -5,8 +5,11 @@ from __future__ import annotations
 import h2.events
 import pytest
 from h2.errors import ErrorCodes
+from hyperframe.frame import SettingsFrame
 
 from streamer.engines.wire.connection import Connection, ConnectionFailedError
+from streamer.engines.wire.events import MessagesArrived
+from streamer.engines.wire.limits import Limits
 from tests.memory_peer import (
     ACK,
     CONTINUATION,
@@ -23,6 +26,7 @@ from tests.memory_peer import (
     calls_of,
     connected,
     frame,
+    frames_in,
     goaway_after,
     handshake,
     last_goaway,
@@ -102,6 +106,38 @@ def test_a_frame_that_is_too_long_fails_when_it_says_so(size: int) -> None:
     goaway = goaway_after(connected(), frame(DATA, stream_id=1, size=size))
 
     assert ErrorCodes.FRAME_SIZE_ERROR == goaway.error_code
+
+
+def test_longer_frames_are_taken_where_the_settings_say_so() -> None:
+    """A message of 60 KB in one frame; and one byte too many is still too long."""
+    limits = Limits(max_request_bytes=1 << 20, max_frame_bytes=65_536)
+    connection = Connection(limits, 0.0)
+    connection.receive(handshake(), 0.0)
+    (advertised,) = [
+        part for part in frames_in(connection.control_bytes())
+        if isinstance(part, SettingsFrame) and part.settings
+    ]  # fmt: skip
+    assert 65_536 == advertised.settings[SettingsFrame.MAX_FRAME_SIZE]
+    connection.receive(requests_of([1], ended=False)[0], 0.0)
+    part = frame(DATA, prefixed(b"x" * 60_000), stream_id=1)
+    assert [] == connection.receive(part[:40_000], 0.0)
+    (arrived,) = connection.receive(part[40_000:], 0.0)
+
+    assert isinstance(arrived, MessagesArrived)
+    assert [b"x" * 60_000] == list(arrived.messages)
+    goaway = goaway_after(connection, frame(DATA, stream_id=1, size=65_537))
+    assert ErrorCodes.FRAME_SIZE_ERROR == goaway.error_code
+
+
+def test_too_many_header_fields_in_one_frame_end_their_call() -> None:
+    """As they do in several."""
+    connection = connected(Limits(max_frame_bytes=65_536))
+    large = requests_of([1], [*REQUEST, (b"key", b"x" * 20_000)])[0]
+    assert 16_384 < len(large)
+    events = connection.receive(large + requests_of([3])[0], 0.0)
+
+    assert [3] == calls_of(events)
+    assert 1 == connection.open_calls
 
 
 def test_a_header_list_that_is_too_large_ends_its_call() -> None:

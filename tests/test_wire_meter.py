@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from itertools import pairwise
 
 import pytest
@@ -88,17 +89,40 @@ def test_frames_without_use_cost(kind: int) -> None:
     assert 0 < cost_of(frame(kind))
 
 
-@given(st.integers(0, 255), st.integers(0, 16_384))
-def test_the_longest_frame_is_taken(kind: int, size: int) -> None:
-    """16,384 bytes are permitted for every kind of frame."""
-    cost_of(frame(kind, size=size))
+_frame_limits = st.sampled_from([Limits(), Limits(max_frame_bytes=65_536)])
 
 
-@given(st.integers(0, 255), st.integers(16_385, 2**24 - 1))
-def test_a_longer_frame_is_refused_by_its_header(kind: int, size: int) -> None:
+@given(st.integers(0, 255), _frame_limits, st.data())
+def test_the_longest_frame_is_taken(kind: int, limits: Limits, data: st.DataObject) -> None:
+    """As many bytes as the limit says are permitted for every kind of frame."""
+    size = data.draw(st.integers(0, limits.max_frame_bytes))
+    cost_of(frame(kind, size=size), limits=limits)
+
+
+@given(st.integers(0, 255), _frame_limits, st.data())
+def test_a_longer_frame_is_refused_by_its_header(
+    kind: int, limits: Limits, data: st.DataObject
+) -> None:
     """Also if bytes of other frames came before it in the same piece."""
+    size = data.draw(st.integers(limits.max_frame_bytes + 1, 2**24 - 1))
     with pytest.raises(FrameSizeError):
-        cost_of(frame(DATA, b"x", flags=END_STREAM) + frame(kind, size=size))
+        cost_of(frame(DATA, b"x", flags=END_STREAM) + frame(kind, size=size), limits=limits)
+
+
+@given(frames, st.data())
+def test_awaited_bytes_are_those_that_a_frame_lacks(
+    parts: list[bytes], data: st.DataObject
+) -> None:
+    """None between frames, and none while it isn't known how long one is."""
+    come = data.draw(st.integers(0, sum(map(len, parts))))
+    meter = FrameMeter(Limits(), Costs(), lambda _: False)
+    meter.feed(_BEGIN, 0.0)
+    meter.feed(b"".join(parts)[:come], 0.0)
+    ends = list(itertools.accumulate(map(len, parts), initial=0))
+    begun = sum(end <= come for end in ends) - 1
+    has_header = begun < len(parts) and come - ends[begun] >= 9
+
+    assert meter.awaited_bytes == (ends[begun + 1] - come if has_header else 0)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +161,27 @@ def test_continuations_are_cheap_up_to_the_size_that_is_advertised() -> None:
 
     assert cost_of(block, limits=roomy) < 10 < cost_of(block)
     assert cost_of(block + more, limits=roomy) > 100
+
+
+@pytest.mark.parametrize("opens_call", [True, False])
+@given(size=st.integers(0, 65_536), first=st.sampled_from([HEADERS, CONTINUATION]))
+def test_header_blocks_cost_by_their_length_however_long_frames_are(
+    *, opens_call: bool, size: int, first: int
+) -> None:
+    """A long frame costs what its bytes would in frames of 16 KiB."""
+    limits = Limits(max_frame_bytes=65_536)
+    stream_id = 3 if opens_call else 1
+    before = frame(HEADERS, stream_id=2) + frame(HEADERS, stream_id=stream_id)
+    before = before if first == CONTINUATION else before[:9]
+    sizes = [min(size - start, 16_384) for start in range(0, size, 16_384)] or [0]
+    cut = [
+        frame(CONTINUATION if place else first, bytes(length), stream_id=stream_id)
+        for place, length in enumerate(sizes)
+    ]
+
+    assert cost_of(before, frame(first, bytes(size), stream_id=stream_id), limits=limits) == (
+        pytest.approx(cost_of(before, *cut, limits=limits))
+    )
 
 
 def test_patience_ends_when_more_is_spent_than_there_is() -> None:

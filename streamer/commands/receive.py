@@ -34,9 +34,9 @@ def receive(settings: Settings, *, port: int, table: str, dimension: int | None)
             settings,
             host=settings.grpc_host,
             port=port,
-            limits=limits_of(settings)._replace(
-                max_request_bytes=settings.max_message_size,
-                receive_window_bytes=settings.receive_window_size,
+            limits=limits_of(settings).for_uploads(
+                max_message_bytes=settings.max_message_size,
+                window_bytes=settings.receive_window_size,
             ),
             after_grace=sinks.cancel,
         )

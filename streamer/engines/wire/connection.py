@@ -106,6 +106,10 @@ class Connection:
         return answer or self._h2.data_to_send()
 
     @property
+    def awaited_bytes(self) -> int:
+        return self._meter.awaited_bytes
+
+    @property
     def open_calls(self) -> int:
         return len(self._streams)
 

@@ -90,7 +90,10 @@ def initiate(connection: H2Connection, limits: Limits) -> None:
         SettingCodes.MAX_CONCURRENT_STREAMS: limits.max_streams_per_connection,
         SettingCodes.MAX_HEADER_LIST_SIZE: limits.max_header_list_bytes,
         SettingCodes.INITIAL_WINDOW_SIZE: limits.receive_window_bytes,
+        SettingCodes.MAX_FRAME_SIZE: limits.max_frame_bytes,
     }
+    # As h2 does itself with the settings that a connection is made with.
+    connection.max_inbound_frame_size = limits.max_frame_bytes
     connection.local_settings = Settings(client=False, initial_values=advertised)
     connection.initiate_connection()
     if limits.receive_window_bytes > _DEFAULT_WINDOW:

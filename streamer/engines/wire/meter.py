@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from streamer.engines.wire.limits import Limits, Patience
 
 _PREFACE_BYTES = 24
-# The default of SETTINGS_MAX_FRAME_SIZE, which this server leaves as it is.
-_MAX_FRAME_BYTES = 16_384
+# The default of SETTINGS_MAX_FRAME_SIZE. Longer header blocks cost as if they were cut by it.
+_USUAL_FRAME_BYTES = 16_384
 
 _DATA, _HEADERS, _PRIORITY, _RST_STREAM, _SETTINGS = range(5)
 _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = 6, 7, 8, 9
@@ -101,7 +101,13 @@ class FrameMeter:
         self._opens_call = False
         self._continuations_left = 0
         self._window_bytes = limits.receive_window_bytes
-        self._max_continuations = (limits.max_header_list_bytes - 1) // _MAX_FRAME_BYTES
+        self._max_continuations = (limits.max_header_list_bytes - 1) // _USUAL_FRAME_BYTES
+        self._max_frame_bytes = limits.max_frame_bytes
+
+    @property
+    def awaited_bytes(self) -> int:
+        """Bytes still to come of the frame that has begun, as far as its header has come."""
+        return self._to_skip
 
     def feed(self, data: bytes, now: float) -> None:
         """Account for every frame that begins in `data`."""
@@ -120,8 +126,8 @@ class FrameMeter:
             self._patience.spend(cost, now)
 
     def _check(self, kind: int, flags: int, length: int) -> None:
-        if length > _MAX_FRAME_BYTES:
-            message = f"a frame of {length} bytes is longer than {_MAX_FRAME_BYTES}"
+        if length > self._max_frame_bytes:
+            message = f"a frame of {length} bytes is longer than {self._max_frame_bytes}"
             raise FrameSizeError(message)
         is_answer = kind == _SETTINGS and flags & _ACK
         if is_answer and length:
@@ -144,15 +150,19 @@ class FrameMeter:
         return _COSTS.get(kind, _OTHER_COST)
 
     def _cost_of_headers(self, kind: int, stream_id: int, length: int) -> float:
-        cost = _COSTS[kind]
+        cost = 0.0
+        continuations = max(length - 1, 0) // _USUAL_FRAME_BYTES
         if kind == _HEADERS:
+            cost += _COSTS[_HEADERS]
             self._opens_call = stream_id > self._last_stream_id
             self._last_stream_id = max(stream_id, self._last_stream_id)
             self._continuations_left = self._max_continuations
-        elif self._continuations_left:
-            self._continuations_left -= 1
         else:
-            cost = _CONTINUATION_TOO_MANY_COST
+            continuations += 1
+        expected = min(continuations, self._continuations_left)
+        self._continuations_left -= expected
+        cost += _COSTS[_CONTINUATION] * expected
+        cost += _CONTINUATION_TOO_MANY_COST * (continuations - expected)
         if not self._opens_call:
             cost += _COST_PER_BYTE_OF_OTHER_HEADERS * length
         return cost

@@ -56,6 +56,11 @@ class Session:
 
     # What the link tells.
 
+    @property
+    def awaited_bytes(self) -> int:
+        """Bytes still to come of a frame that the peer has begun to send."""
+        return self._core.awaited_bytes
+
     def received(self, data: bytes) -> None:
         now = self.now()
         self._times.heard(now)

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from streamer.engines.wire.interfaces import Host
     from streamer.engines.wire.pump import Pump
 
-# Little enough that no peer's frames keep the loop from others for long.
+# Besides the rest of a frame; little enough that no peer's frames keep the loop from others
+# for long.
 _READ_BYTES = 16_384
 # Outputs are sent together up to here; a system call costs as much as copying this.
 _SMALL_BYTES = 16_384
@@ -95,7 +96,7 @@ class SocketLink(BaseLink):
 
     def _readable(self) -> None:
         try:
-            data = self._socket.recv(_READ_BYTES)
+            data = self._socket.recv(self.session.awaited_bytes + _READ_BYTES)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:

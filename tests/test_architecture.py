@@ -249,7 +249,7 @@ service = EmbeddingService(
     Dataset(Path(sys.argv[1])), chunk_rows=lambda _: 3, max_message_bytes=1 << 20
 )
 for rpc, decoder in (
-    (service.get_embeddings, RowMessages(4)), (service.stream_embedding, ChunkMessages()),
+    (service.get_embeddings, RowMessages(4, 1 << 20)), (service.stream_embedding, ChunkMessages()),
 ):
     answer = rpc(pb.RequestParams(), Caller("test", {}, lambda: None))
     messages = [message for block in answer.frames for message in block.messages()]

@@ -61,6 +61,16 @@ def test_rows_asked_for_follow_the_size_of_messages(server: ScriptedServer, kind
     assert asked[-1] > 1  # rows of 60 bytes again
 
 
+def test_dataset_is_what_the_first_call_said(server: ScriptedServer, kind: str) -> None:
+    """Those after it say what is left then, or nothing."""
+    server.play([Sound()], [Sound(has_headers=False)], *[[Sound()]] * 30)
+    with connect(kind, server.target) as client:
+        stream = client.batches(chunk_size=100, max_chunk_bytes=_MAX_BYTES)
+        assert server.rows == rows_of(list(stream))
+        assert 1 < len(server.calls)
+        assert (_ROWS, _ROWS) == (stream.dataset.rows, stream.dataset.rows_remaining)
+
+
 def test_call_that_is_left_continues_after_the_last_row(server: ScriptedServer, kind: str) -> None:
     """What it would have sent besides comes again, and to the caller once."""
     server.play([Headers(_ROWS), Rows(0, 100), Rows(100, 200)], *[[Sound()]] * 30)
@@ -113,6 +123,19 @@ def test_other_chunks_are_no_failed_try(server: ScriptedServer, kind: str) -> No
     assert (2, 2) == (len(clock.waits), len(told))
 
 
+def test_large_rows_among_small_ones_are_borne_with() -> None:
+    """Every thousandth row is too large for any message, and would be in a shorter one."""
+    chunk_rows = ChunkRows(64, _MAX_BYTES)
+    sizes = np.where(np.arange(200_000) % 1000 == 0, 10 * _MAX_BYTES, 1)
+    position = calls = 0
+    while position < len(sizes):
+        message = sizes[position : position + chunk_rows.rows]
+        position += len(message)
+        calls += chunk_rows.adapt(len(message), int(message.sum()), int(message.max()))
+
+    assert 0 == calls
+
+
 def test_rows_one_by_one_are_as_large_as_they_are(server: ScriptedServer, kind: str) -> None:
     """A message of GetEmbeddings is a row, whatever is asked for."""
     server.play([Sound()])
@@ -135,18 +158,20 @@ def test_numbers_that_are_asked_for(most: int, max_bytes: int, row_bytes: list[i
         before = chunk_rows.rows
         message = sizes[position : position + before]
         position = (position + before) % (len(sizes) - 5000)
-        changed = chunk_rows.adapt(len(message), int(message.sum()))
+        others = int(message.sum() - message.max())
+        changed = chunk_rows.adapt(len(message), int(message.sum()), int(message.max()))
         messages_since += 1
 
         assert changed == (before != chunk_rows.rows)
         assert 1 <= chunk_rows.rows <= most
-        if message.sum() > max_bytes and before > 1:
+        if message.sum() > max_bytes and others >= max_bytes:
             assert chunk_rows.rows <= before / 2
         elif chunk_rows.rows > before:
             assert message.sum() <= max_bytes / 4
             assert messages_since >= 16
             assert chunk_rows.rows <= before * 2
-        else:
-            assert not changed
+        elif changed:
+            assert message.sum() > max_bytes
+            assert chunk_rows.rows <= before / 2
         if changed:
             messages_since = 0

@@ -281,7 +281,7 @@ def test_chunks_are_batches(sizes: list[int]) -> None:
 def test_rows_are_put_together_to_batches(count: int, batch_rows: int, breaks: set[int]) -> None:
     """`batch_rows` each, less where a call ends; none is kept back, none comes twice."""
     rows = embeddings(count)
-    decoder = RowMessages(batch_rows)
+    decoder = RowMessages(batch_rows, 1 << 20)
     batches: list[pa.RecordBatch] = []
     for number, row in enumerate(rows):
         batches += filter(None, [decoder.add(row.SerializeToString())])
@@ -294,6 +294,29 @@ def test_rows_are_put_together_to_batches(count: int, batch_rows: int, breaks: s
     assert all(batch.num_rows <= batch_rows for batch in batches)
     if not breaks:
         assert all(batch.num_rows == batch_rows for batch in batches[:-1])
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 300), max_size=12), st.integers(1, 1000))
+def test_batches_of_long_rows_are_short(letters: list[int], batch_bytes: int) -> None:
+    """What is held is less than `batch_bytes` and a row."""
+    rows = embeddings(len(letters))
+    for row, count in zip(rows, letters, strict=True):
+        row.company_name = "x" * count
+    decoder = RowMessages(100, batch_bytes)
+    batches: list[pa.RecordBatch] = []
+    held = 0
+    for row in rows:
+        message = row.SerializeToString()
+        held += len(message)
+        batch = decoder.add(message)
+        assert (batch is not None) == (held >= batch_bytes)
+        if batch is not None:
+            batches.append(batch)
+            held = 0
+    batches += filter(None, [decoder.rest()])
+
+    assert rows == rows_of(batches)
 
 
 @pytest.mark.parametrize("kind", list(IdKind))

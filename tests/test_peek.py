@@ -203,6 +203,18 @@ def test_text_of_the_server_is_no_terminal_command() -> None:
     assert "[bold]x[/]" in out
 
 
+def test_long_text_is_cut() -> None:
+    """A terminal full of one field is no table; how long it is is said."""
+    rows = embeddings(2)
+    rows[1].company_name = "Q" * 1_000_000
+    with ScriptedServer(rows) as server:
+        server.play([Sound()])
+        out = _said("--from", server.target)
+
+    assert 200 == out.count("Q")
+    assert "(1,000,000 characters)" in re.sub(r"[\s\u2502]+", " ", out)
+
+
 def test_text_that_the_output_can_not_say_is_escaped() -> None:
     """A terminal or a file in ASCII is no reason to show nothing."""
     rows = embeddings(1)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-# So many messages in a row must be this small before twice their rows are asked for: that takes
-# another call, and what the server has sent ahead in this one is lost.
+# So many messages in a row must have taken no more than this share of what they may before
+# twice their rows are asked for: that takes another call, and what the server has sent ahead
+# in this one is lost.
 _SMALL_MESSAGES = 16
-_SMALL = 1 / 4
+_SMALL_SHARE = 1 / 4
 
 
 class ChunkRows:
@@ -13,7 +14,8 @@ class ChunkRows:
 
     A message of more than `max_bytes` lowers it to what makes half as much; small messages
     raise it again, up to what it was. For texts may be of any length: the first rows say
-    nothing of those that follow.
+    nothing of those that follow. One row that is large alone is borne with: it would be as
+    large among fewer.
     """
 
     def __init__(self, rows: int, max_bytes: int) -> None:
@@ -23,17 +25,26 @@ class ChunkRows:
         self._max_bytes = max_bytes
         self._small_messages = 0
 
-    def adapt(self, message_rows: int, message_bytes: int) -> bool:
+    def adapt(self, message_rows: int, message_bytes: int, largest_row_bytes: int) -> bool:
         """Take note of a message; return whether `rows` is another number now."""
         before = self.rows
-        is_small = message_bytes <= self._max_bytes * _SMALL
-        self._small_messages = self._small_messages + 1 if is_small else 0
         if message_bytes > self._max_bytes:
-            if before == 0:
-                before = self._most_rows = message_rows
-            if message_rows <= before:  # else the server sends what it likes
-                self.rows = max(message_rows * self._max_bytes // (2 * message_bytes), 1)
-        elif self._small_messages == _SMALL_MESSAGES:
             self._small_messages = 0
-            self.rows = min(2 * before, self._most_rows)
+            self._lower(message_rows, message_bytes - largest_row_bytes)
+        elif message_bytes > self._max_bytes * _SMALL_SHARE:
+            self._small_messages = 0
+        else:
+            self._small_messages += 1
+            if self._small_messages == _SMALL_MESSAGES:
+                self._small_messages = 0
+                self.rows = min(2 * self.rows, self._most_rows)
         return self.rows != before
+
+    def _lower(self, message_rows: int, other_bytes: int) -> None:
+        """Ask for fewer rows, whose size is that of all in a message but the largest."""
+        if message_rows > (self.rows or message_rows):
+            return  # the server sends what it likes
+        fitting = (message_rows - 1) * self._max_bytes // max(2 * other_bytes, 1)
+        if fitting <= message_rows / 2:
+            self._most_rows = self._most_rows or message_rows  # the server's default
+            self.rows = max(fitting, 1)

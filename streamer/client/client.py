@@ -199,9 +199,10 @@ class EmbeddingClient:
         """Return the rows whose id comes after `after`, or all of them.
 
         `chunk_size`: rows a record batch, 0 for the server's default. `max_chunk_bytes`: once
-        a chunk is larger, ask for fewer rows. `must_exist`: refuse an `after` that is not a
-        row. `fingerprint`: refuse any other dataset. Raises InvalidRequestError for an
-        `after` that is no id.
+        the server has sent a larger chunk, make another call for the rest, with fewer rows a
+        chunk; of single rows, how many bytes make a batch. `must_exist`: refuse an `after` that
+        is not a row. `fingerprint`: refuse any other dataset. Raises InvalidRequestError for
+        an `after` that is no id.
         """
         reading = Reading(
             self._policy,

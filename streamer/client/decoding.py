@@ -6,8 +6,11 @@ text of a UUID or of a ULID.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeVar
+import functools
+from typing import Protocol, TypeVar
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from google.protobuf.message import DecodeError as RuntimeDecodeError
 
 from convert.id_text import IdKind
@@ -15,9 +18,6 @@ from proto import embedding_stream_pb2 as pb
 from streamer.batch_schema import batch_schema
 from streamer.codec.decode import ChunkDecoder, RowDecoder
 from streamer.errors import DecodeError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 _Message = TypeVar("_Message", pb.Embedding, pb.RowChunk)
 
@@ -57,24 +57,38 @@ class ChunkMessages:
 
 
 class RowMessages:
-    """The messages of GetEmbeddings: a row each, `batch_rows` of them a batch."""
+    """The messages of GetEmbeddings: a row each.
 
-    def __init__(self, batch_rows: int) -> None:
+    `batch_rows` of them make a batch, or fewer as soon as they have `batch_bytes`.
+    """
+
+    def __init__(self, batch_rows: int, batch_bytes: int) -> None:
         self._batch_rows = batch_rows
+        self._batch_bytes = batch_bytes
+        self._bytes = 0
         self._decoder: RowDecoder | None = None
         self._messages: list[bytes] = []
 
     def add(self, message: bytes) -> pa.RecordBatch | None:
         self._messages.append(message)
-        return self.rest() if len(self._messages) >= self._batch_rows else None
+        self._bytes += len(message)
+        is_full = len(self._messages) >= self._batch_rows or self._bytes >= self._batch_bytes
+        return self.rest() if is_full else None
 
     def rest(self) -> pa.RecordBatch | None:
-        messages, self._messages = self._messages, []
+        messages, self._messages, self._bytes = self._messages, [], 0
         if not messages:
             return None
         if self._decoder is None:
             self._decoder = _decoder_for(_parsed(pb.Embedding, messages[0]))
         return self._decoder.decode_messages(messages)
+
+
+def largest_row_bytes(batch: pa.RecordBatch) -> int:
+    """Return what vector and texts of the largest row take; there is one."""
+    texts = [pc.binary_length(column) for column in batch.columns if column.type == pa.string()]
+    vector_bytes = 4 * int(batch.schema.field("vector").type.list_size)
+    return vector_bytes + int(pc.max(functools.reduce(pc.add, texts)).as_py())
 
 
 def _decoder_for(row: pb.Embedding) -> RowDecoder:

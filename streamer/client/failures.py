@@ -55,7 +55,7 @@ class DeadlineError(NoProgressError):
 
 
 class RowOrderError(ReadError):
-    """The server sent a row that doesn't come after the one before it."""
+    """The server sent, or announces, rows that don't go with those before them."""
 
     status = Status.DATA_LOSS
 

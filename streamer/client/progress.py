@@ -104,17 +104,26 @@ class Progress:
         return self.rows == self._rows_expected
 
     def begin(self, headers: DatasetHeaders) -> None:
-        """Take note of a call's headers; DatasetChangedError."""
-        if self._fingerprint is None:
+        """Take note of a call's headers; DatasetChangedError, RowOrderError."""
+        known = self._fingerprint
+        if known is None:
             self._fingerprint = headers.fingerprint
-        elif headers.fingerprint not in (None, self._fingerprint):
+        elif headers.fingerprint not in (None, known):
             message = (
                 f"the server's dataset is {_short(headers.fingerprint)}, the rows so far are"
-                f" from {_short(self._fingerprint)}"
+                f" from {_short(known)}"
             )
             raise DatasetChangedError(message)
-        if headers.rows_remaining is not None:
-            self._rows_expected = self.rows + headers.rows_remaining
+        if headers.rows_remaining is None:
+            return
+        expected = self.rows + headers.rows_remaining
+        if headers.fingerprint == known is not None and self._rows_expected not in (None, expected):
+            message = (
+                f"the server announced {self._rows_expected} rows of dataset {_short(known)}, and"
+                f" announces {expected} of them now"
+            )
+            raise RowOrderError(message)
+        self._rows_expected = expected
 
     def deliver(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Take note of rows that the caller gets; RowOrderError if they don't follow."""

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 
 from proto import embedding_stream_pb2 as pb
 from streamer.client.chunk_rows import ChunkRows
-from streamer.client.decoding import DEFAULT_BATCH_ROWS, ChunkMessages, RowMessages
+from streamer.client.decoding import (
+    DEFAULT_BATCH_ROWS,
+    ChunkMessages,
+    RowMessages,
+    largest_row_bytes,
+)
 from streamer.client.failures import DeadlineError
 from streamer.client.progress import DatasetHeaders, Progress
 from streamer.errors import InvalidRequestError
@@ -87,7 +92,9 @@ class Reading:
         self._seconds = deadline_seconds
         self._ends_at = None if deadline_seconds is None else policy.clock() + deadline_seconds
         self._decoder: MessageDecoder = (
-            ChunkMessages() if rpc is Rpc.CHUNKS else RowMessages(chunk_size or DEFAULT_BATCH_ROWS)
+            ChunkMessages()
+            if rpc is Rpc.CHUNKS
+            else RowMessages(chunk_size or DEFAULT_BATCH_ROWS, max_chunk_bytes)
         )
         self.headers = DatasetHeaders()
         self.wants_other_chunks = False
@@ -109,10 +116,12 @@ class Reading:
         return min(left, self._policy.call_seconds)
 
     def begin(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
-        """Take note of a call's headers; DatasetChangedError."""
+        """Take note of a call's headers; DatasetChangedError, RowOrderError."""
         self.wants_other_chunks = False
-        self.headers = DatasetHeaders.from_metadata(dict(metadata))
-        self.progress.begin(self.headers)
+        headers = DatasetHeaders.from_metadata(dict(metadata))
+        self.progress.begin(headers)
+        if self.headers == DatasetHeaders():  # those after it tell of what is left then
+            self.headers = headers
 
     def add(self, message: bytes) -> pa.RecordBatch | None:
         """Take a message; return the rows that are to be delivered now, if any.
@@ -121,7 +130,9 @@ class Reading:
         """
         batch = self._deliver(self._decoder.add(message))
         if batch and self._adapts and not self.progress.is_complete:
-            self.wants_other_chunks = self._chunk_rows.adapt(batch.num_rows, len(message))
+            self.wants_other_chunks = self._chunk_rows.adapt(
+                batch.num_rows, len(message), largest_row_bytes(batch)
+            )
         return batch
 
     def rest(self) -> pa.RecordBatch | None:
@@ -129,7 +140,7 @@ class Reading:
         return self._deliver(self._decoder.rest())
 
     def end(self) -> float | None:
-        """As `fail`, for a call that ended with OK, or was left for one of other chunks."""
+        """As `fail`, for a call that ended with OK, or was left as `wants_other_chunks` says."""
         return 0.0 if self.wants_other_chunks else self._pause(self.progress.end())
 
     def fail(self, failure: Failure) -> float | None:

@@ -29,6 +29,7 @@ _POLICY = ReadPolicy(
     max_tries=3, call_seconds=60, on_retry=lambda why: click.echo(f"waiting: {why}", err=True)
 )
 _SHOWN_FLOATS = 3
+_SHOWN_CHARS = 200
 # Columns of a terminal in which the names of all fields fit side by side.
 _WIDE = 128
 _CHUNK_ROWS = 2048
@@ -52,19 +53,21 @@ def peek(
     ):
         begin = time.monotonic()
         headers = stream.dataset
+        first_seconds = time.monotonic() - begin
+        first = list(_until(stream, rows)) if rows else []
         seconds = time.monotonic() - begin
         for name, value in headers._asdict().items():
             console.print(Text(f"{name.replace('_', ' '):<16} {_said(value)}"), soft_wrap=True)
-        first = list(_until(stream, rows)) if rows else []
         console.print(_table(first, rows, console.width) if first else "no rows shown")
-        console.print(f"first rows came after {seconds * 1000:,.0f} ms")
+        console.print(f"first rows came after {first_seconds * 1000:,.0f} ms")
         if count_rest:
             came = sum(batch.num_rows for batch in first)
+            begin = time.monotonic()  # what was printed took no time of the server's
             with row_bar("count") as bar:
                 bar.expect(headers.rows_remaining, came)
                 for batch in stream:
                     bar.advance(batch.num_rows)
-            rate = (came + bar.rows) / (time.monotonic() - begin)
+            rate = (came + bar.rows) / (seconds + time.monotonic() - begin)
             console.print(f"{came + bar.rows:,} rows in all, {rate:,.0f} rows/s")
 
 
@@ -110,8 +113,10 @@ def _cells(batches: list[pa.RecordBatch], rows: int) -> Iterator[list[Text]]:
 
 
 def _plain(text: str) -> Text:
-    """Return text as it is, without what a terminal would obey."""
-    return Text("".join(char if char.isprintable() else _REPLACEMENT for char in text))
+    """Return text, or how it begins, without what a terminal would obey."""
+    shown = text[:_SHOWN_CHARS]
+    rest = f" ... ({len(text):,} characters)" if len(text) > _SHOWN_CHARS else ""
+    return Text("".join(char if char.isprintable() else _REPLACEMENT for char in shown) + rest)
 
 
 def _said(value: object) -> str:

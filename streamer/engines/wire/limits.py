@@ -74,9 +74,9 @@ class Limits(NamedTuple):
         return 128 * self.max_header_list_bytes
 
 
-# A read of 64 KiB is refused before it is handled if it costs more than is left, so that no
-# peer gets the loop for long. The worst that a full account pays for, 660 malformed requests
-# in one read, takes 100 ms, once; frames of most floods take h2 15 us each.
+# What is read at once, at most 80 KiB, is refused before it is handled if it costs more than is
+# left, so that no peer gets the loop for long. The worst that a full account pays for, 660
+# malformed requests in one read, takes 100 ms, once; frames of most floods take h2 15 us each.
 _FULL = 2000.0
 _REFILL_PER_SECOND = 800.0
 

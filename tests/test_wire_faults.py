@@ -8,8 +8,9 @@ from h2.errors import ErrorCodes
 from hyperframe.frame import SettingsFrame
 
 from streamer.engines.wire.connection import Connection, ConnectionFailedError
-from streamer.engines.wire.events import MessagesArrived
+from streamer.engines.wire.events import CallGone, Event, MessagesArrived
 from streamer.engines.wire.limits import Limits
+from streamer.engines.wire.stream import Unfinished
 from tests.memory_peer import (
     ACK,
     CONTINUATION,
@@ -197,6 +198,40 @@ def test_settings_come_first_and_answers_to_them_are_empty(data: bytes, code: Er
     goaway = goaway_after(Connection(DEFAULT_LIMITS, 0.0), PREFACE + data)
 
     assert code == goaway.error_code
+
+
+def test_unfinished_messages_of_a_server_are_bounded() -> None:
+    """Who has sent much of one is refused; rows of a few KB go on, and so does who is left."""
+    limits = Limits(max_request_bytes=200_000, max_unfinished_bytes=300_000)
+    held: list[Unfinished] = []
+    connections = []
+    for _ in range(4):
+        held.append(Unfinished(lambda: sum(each.bytes for each in held)))
+        connections.append(Connection(limits, 0.0, held[-1]))
+        connections[-1].receive(handshake() + requests_of([1, 3], ended=False)[0], 0.0)
+    half = prefixed(bytes(160_000))[:150_000]
+    for connection in connections[:2]:
+        _send_data(connection, 1, half)
+    assert [150_000, 150_000, 0, 0] == [each.bytes for each in held]
+    assert [] == _send_data(connections[2], 1, half[:60_000])
+    assert [CallGone(1)] == _send_data(connections[2], 1, half[60_000:])
+    row = prefixed(b"x" * 5_000)
+    (arrived,) = _send_data(connections[3], 1, row)
+
+    assert isinstance(arrived, MessagesArrived)
+    assert [150_000, 150_000, 0, 0] == [each.bytes for each in held]
+    (done,) = _send_data(connections[0], 1, prefixed(bytes(160_000))[150_000:])
+    assert isinstance(done, MessagesArrived)
+    assert [0, 150_000, 0, 0] == [each.bytes for each in held]
+
+
+def _send_data(connection: Connection, stream_id: int, data: bytes) -> list[Event]:
+    """Send DATA until something comes of it."""
+    for start in range(0, len(data), 16_384):
+        part = frame(DATA, data[start : start + 16_384], stream_id=stream_id)
+        if events := connection.receive(part, 0.0):
+            return events
+    return []
 
 
 def test_unfinished_messages_of_a_connection_are_bounded() -> None:

@@ -38,7 +38,7 @@ from streamer.engines.wire.limits import Patience, PingRule
 from streamer.engines.wire.preface import Preface
 from streamer.engines.wire.request import RefusedError, list_bytes
 from streamer.engines.wire.response import headers, trailers
-from streamer.engines.wire.stream import Streams
+from streamer.engines.wire.stream import Streams, Unfinished
 from streamer.errors import Status
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class ConnectionFailedError(Exception):
 class Connection:
     """The server's side of one connection, from the first byte on."""
 
-    def __init__(self, limits: Limits, now: float) -> None:
+    def __init__(self, limits: Limits, now: float, unfinished: Unfinished | None = None) -> None:
         self._limits = limits
         self._h2 = new_h2_connection()
         self._patience = Patience(now)
@@ -69,7 +69,7 @@ class Connection:
         self._preface = Preface()
         self._ping_rule = PingRule(limits.keepalive)
         self._answer = b""  # to somebody who doesn't speak HTTP/2
-        self._streams = Streams(limits, self._patience)
+        self._streams = Streams(limits, self._patience, unfinished or Unfinished())
         self._now = now
         self._is_ready = False
         self._refuses_calls = False

@@ -62,6 +62,10 @@ class Host(Protocol):
     pools: Mapping[Pool, Executor]
     open_streams: int  # calls in all sessions that encode blocks
 
+    @property
+    def unfinished_bytes(self) -> int:
+        """Bytes of request messages, in all sessions, that have begun and not ended."""
+
     def is_busy(self, pool: Pool) -> bool:
         """Whether as many calls wait for a thread as may."""
 

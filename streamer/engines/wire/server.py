@@ -120,6 +120,11 @@ class WireServer:
         """Add methods that yield blocks."""
         self._methods |= {f"/{service}/{name}": handler for name, handler in handlers.items()}
 
+    @property
+    def unfinished_bytes(self) -> int:
+        """Bytes of request messages, in all sessions, that have begun and not ended."""
+        return sum(session.unfinished_bytes for session in self._sessions)
+
     def is_busy(self, pool: Pool) -> bool:
         """Whether as many calls wait for a thread as may."""
         return self._workers[pool].waiting >= self.limits.max_waiting_calls

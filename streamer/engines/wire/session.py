@@ -14,6 +14,7 @@ from streamer.engines.wire.call import Call
 from streamer.engines.wire.connection import DRAIN_PING, Connection, ConnectionFailedError
 from streamer.engines.wire.context import CallFailedError
 from streamer.engines.wire.handlers import Pool
+from streamer.engines.wire.stream import Unfinished
 from streamer.engines.wire.times import LAST_WORDS_SECONDS, Due, Times
 from streamer.engines.wire.turns import Turns
 from streamer.errors import Status
@@ -44,7 +45,8 @@ class Session:
         self.peer = link.peer
         self.prepare: Callable[[Any], Block] = link.prepare
         self.now = host.loop.time
-        self._core = Connection(host.limits, self.now())
+        self._unfinished = Unfinished(lambda: host.unfinished_bytes)
+        self._core = Connection(host.limits, self.now(), self._unfinished)
         self._calls: dict[int, Call] = {}
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._turns = Turns(self._core, link, self.now)
@@ -60,6 +62,11 @@ class Session:
     def awaited_bytes(self) -> int:
         """Bytes still to come of a frame that the peer has begun to send."""
         return self._core.awaited_bytes
+
+    @property
+    def unfinished_bytes(self) -> int:
+        """Bytes of request messages that have begun and not ended."""
+        return self._unfinished.bytes
 
     def received(self, data: bytes) -> None:
         now = self.now()

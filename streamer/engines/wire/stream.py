@@ -10,7 +10,7 @@ from streamer.engines.wire.request import RefusedError, list_bytes, parse_head
 from streamer.errors import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from streamer.codec.message_run import MessageRun
     from streamer.engines.wire.limits import Limits, Patience
@@ -19,6 +19,16 @@ if TYPE_CHECKING:
 
 # Messages of the largest permitted size that a connection may have begun and not finished.
 _UNFINISHED_MESSAGES = 4
+# A message of which less has come goes on when the server holds too much of others.
+_LITTLE_BYTES = 65_536
+
+
+class Unfinished:
+    """Bytes of messages that one connection has begun and not finished, and those of all."""
+
+    def __init__(self, of_all: Callable[[], int] | None = None) -> None:
+        self.bytes = 0
+        self.of_all = of_all or (lambda: self.bytes)
 
 
 class Stream:
@@ -75,11 +85,11 @@ class Stream:
 class Streams:
     """The open calls of one connection, by their stream's number."""
 
-    def __init__(self, limits: Limits, patience: Patience) -> None:
+    def __init__(self, limits: Limits, patience: Patience, unfinished: Unfinished) -> None:
         self._limits = limits
         self._patience = patience
         self._streams: dict[int, Stream] = {}
-        self._unfinished_bytes = 0
+        self._unfinished = unfinished
         self._held_head_bytes = 0
 
     def __len__(self) -> int:
@@ -121,7 +131,7 @@ class Streams:
         stream = self._streams.pop(stream_id, None)
         if stream is None:
             return False
-        self._unfinished_bytes -= stream.unfinished_bytes
+        self._unfinished.bytes -= stream.unfinished_bytes
         self._held_head_bytes -= stream.held_head_bytes
         if is_answered:
             self._patience.earn(EARNED_BY_CALL)
@@ -139,8 +149,14 @@ class Streams:
         try:
             messages = stream.feed(data)
         finally:
-            self._unfinished_bytes += stream.unfinished_bytes - before
-        if self._unfinished_bytes > _UNFINISHED_MESSAGES * self._limits.max_request_bytes:
+            self._unfinished.bytes += stream.unfinished_bytes - before
+        if self._unfinished.bytes > _UNFINISHED_MESSAGES * self._limits.max_request_bytes:
             text = "too many calls on this connection with half a request message"
+            raise RefusedError(Status.RESOURCE_EXHAUSTED, text)
+        if (
+            stream.unfinished_bytes > _LITTLE_BYTES
+            and self._unfinished.of_all() > self._limits.max_unfinished_bytes
+        ):
+            text = "too many calls on this server with half a request message"
             raise RefusedError(Status.RESOURCE_EXHAUSTED, text)
         return messages

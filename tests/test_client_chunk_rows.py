@@ -136,6 +136,15 @@ def test_large_rows_among_small_ones_are_borne_with() -> None:
     assert 0 == calls
 
 
+@pytest.mark.parametrize("rows", [0, 1, 64])
+def test_a_single_large_row_says_nothing_of_others(rows: int) -> None:
+    """Those after it may be small."""
+    chunk_rows = ChunkRows(rows, _MAX_BYTES)
+
+    assert not chunk_rows.adapt(1, 10 * _MAX_BYTES, 10 * _MAX_BYTES)
+    assert rows == chunk_rows.rows
+
+
 def test_rows_one_by_one_are_as_large_as_they_are(server: ScriptedServer, kind: str) -> None:
     """A message of GetEmbeddings is a row, whatever is asked for."""
     server.play([Sound()])

@@ -41,9 +41,9 @@ class ChunkRows:
         return self.rows != before
 
     def _lower(self, message_rows: int, other_bytes: int) -> None:
-        """Ask for fewer rows, whose size is that of all in a message but the largest."""
-        if message_rows > (self.rows or message_rows):
-            return  # the server sends what it likes
+        """Ask for fewer rows, taken to be as large as those of a message but the largest."""
+        if message_rows == 1 or message_rows > (self.rows or message_rows):
+            return  # nothing is known of others, or the server sends what it likes
         fitting = (message_rows - 1) * self._max_bytes // max(2 * other_bytes, 1)
         if fitting <= message_rows / 2:
             self._most_rows = self._most_rows or message_rows  # the server's default

@@ -32,10 +32,10 @@ _MERGE = (
     " WHERE id BETWEEN %s AND %s ON CONFLICT (id) DO "
 )
 _SKIP = _MERGE + "NOTHING"
-# Vectors by their bytes: pgvector's = may be out of sight, and takes -0.0 for 0.0.
+# Compared by their bytes: pgvector's = may be out of sight, and takes -0.0 for 0.0.
 _UPDATE = _MERGE + (
-    "UPDATE SET ({values}) = ROW({new}) WHERE ({old_texts}, {bytes}(old.vector))"
-    " IS DISTINCT FROM ({new_texts}, {bytes}(excluded.vector))"
+    "UPDATE SET ({values}) = ROW({new})"
+    " WHERE ROW({old})::record OPERATOR(pg_catalog.*<>) ROW({new})::record"
 )
 # pgvector's limit for the type `vector`.
 _MAX_DIMENSION = 16_000
@@ -77,8 +77,8 @@ class EmbeddingTable:
         self._name = name
         with connection.transaction():
             creation_lock(connection)
-            self._vector_schema = vector_schema(connection).replace("%", "%%")
-            self._columns = _columns(sql.Identifier(self._vector_schema, "vector"), dimension)
+            schema = vector_schema(connection).replace("%", "%%")
+            self._columns = _columns(sql.Identifier(schema, "vector"), dimension)
             create_if_missing(connection, name, self._columns + sql.SQL(", PRIMARY KEY (id)"))
             check_table(connection, name, dimension)
         self.oid = name.oid(connection) or 0
@@ -165,9 +165,7 @@ class EmbeddingTable:
             "columns": _names(COLUMNS),
             "values": _names(_VALUES),
             "new": _names(_VALUES, "excluded"),
-            "old_texts": _names(_VALUES[:-1], "old"),
-            "new_texts": _names(_VALUES[:-1], "excluded"),
-            "bytes": sql.Identifier(self._vector_schema, "vector_send"),
+            "old": _names(_VALUES, "old"),
         }
         return self._connection.execute(sql.SQL(query).format(**parts), values)
 

@@ -81,7 +81,7 @@ def test_call_that_is_left_continues_after_the_last_row(server: ScriptedServer, 
 
 
 def test_default_of_the_server_is_where_it_begins(server: ScriptedServer, kind: str) -> None:
-    """0 is asked for until a message is large, and what that had is the most from then on."""
+    """0 is asked for until a message is large, and again when they are small."""
     server.play(*[[Sound(chunk_rows=32)]] * 30)
 
     assert server.rows == _read(server, kind)
@@ -134,6 +134,16 @@ def test_large_rows_among_small_ones_are_borne_with() -> None:
         calls += chunk_rows.adapt(len(message), int(message.sum()), int(message.max()))
 
     assert 0 == calls
+
+
+def test_default_of_the_server_is_asked_for_again() -> None:
+    """It isn't what the server has cut a message to."""
+    chunk_rows = ChunkRows(0, _MAX_BYTES)
+    assert chunk_rows.adapt(2, 4 * _MAX_BYTES, 2 * _MAX_BYTES)
+    assert 1 == chunk_rows.rows
+
+    assert [False] * 15 + [True] == [chunk_rows.adapt(1, 1, 1) for _ in range(16)]
+    assert 0 == chunk_rows.rows
 
 
 @pytest.mark.parametrize("rows", [0, 1, 64])

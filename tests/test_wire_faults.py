@@ -223,6 +223,8 @@ def test_unfinished_messages_of_a_server_are_bounded() -> None:
     (done,) = _send_data(connections[0], 1, prefixed(bytes(160_000))[150_000:])
     assert isinstance(done, MessagesArrived)
     assert [0, 150_000, 0, 0] == [each.bytes for each in held]
+    goaway_after(connections[1], frame(DATA, b"x"))  # on no stream: the connection's end
+    assert [0, 0, 0, 0] == [each.bytes for each in held]
 
 
 def _send_data(connection: Connection, stream_id: int, data: bytes) -> list[Event]:

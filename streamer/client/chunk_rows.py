@@ -37,7 +37,8 @@ class ChunkRows:
             self._small_messages += 1
             if self._small_messages == _SMALL_MESSAGES:
                 self._small_messages = 0
-                self.rows = min(2 * self.rows, self._most_rows)
+                # How many rows the server's default is, a message that it has cut doesn't say.
+                self.rows = min(2 * self.rows, self._most_rows) if self._most_rows else 0
         return self.rows != before
 
     def _lower(self, message_rows: int, other_bytes: int) -> None:
@@ -46,5 +47,4 @@ class ChunkRows:
             return  # nothing is known of others, or the server sends what it likes
         fitting = (message_rows - 1) * self._max_bytes // max(2 * other_bytes, 1)
         if fitting <= message_rows / 2:
-            self._most_rows = self._most_rows or message_rows  # the server's default
             self.rows = max(fitting, 1)

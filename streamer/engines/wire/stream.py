@@ -141,6 +141,7 @@ class Streams:
 
     def clear(self) -> None:
         self._streams.clear()
+        self._unfinished.bytes = 0
 
     def feed(self, stream_id: int, data: bytes) -> MessageRun:
         """Return the messages of an open call that `data` completes; RefusedError."""

@@ -131,7 +131,7 @@ def test_large_rows_among_small_ones_are_borne_with() -> None:
     while position < len(sizes):
         message = sizes[position : position + chunk_rows.rows]
         position += len(message)
-        calls += chunk_rows.adapt(len(message), int(message.sum()), int(message.max()))
+        calls += chunk_rows.adapt(len(message), int(message.sum()), message.max)
 
     assert 0 == calls
 
@@ -139,10 +139,10 @@ def test_large_rows_among_small_ones_are_borne_with() -> None:
 def test_default_of_the_server_is_asked_for_again() -> None:
     """It isn't what the server has cut a message to."""
     chunk_rows = ChunkRows(0, _MAX_BYTES)
-    assert chunk_rows.adapt(2, 4 * _MAX_BYTES, 2 * _MAX_BYTES)
+    assert chunk_rows.adapt(2, 4 * _MAX_BYTES, lambda: 2 * _MAX_BYTES)
     assert 1 == chunk_rows.rows
 
-    assert [False] * 15 + [True] == [chunk_rows.adapt(1, 1, 1) for _ in range(16)]
+    assert [False] * 15 + [True] == [chunk_rows.adapt(1, 1, lambda: 1) for _ in range(16)]
     assert 0 == chunk_rows.rows
 
 
@@ -151,7 +151,7 @@ def test_a_single_large_row_says_nothing_of_others(rows: int) -> None:
     """Those after it may be small."""
     chunk_rows = ChunkRows(rows, _MAX_BYTES)
 
-    assert not chunk_rows.adapt(1, 10 * _MAX_BYTES, 10 * _MAX_BYTES)
+    assert not chunk_rows.adapt(1, 10 * _MAX_BYTES, lambda: 10 * _MAX_BYTES)
     assert rows == chunk_rows.rows
 
 
@@ -178,7 +178,7 @@ def test_numbers_that_are_asked_for(most: int, max_bytes: int, row_bytes: list[i
         message = sizes[position : position + before]
         position = (position + before) % (len(sizes) - 5000)
         others = int(message.sum() - message.max())
-        changed = chunk_rows.adapt(len(message), int(message.sum()), int(message.max()))
+        changed = chunk_rows.adapt(len(message), int(message.sum()), message.max)
         messages_since += 1
 
         assert changed == (before != chunk_rows.rows)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 # So many messages in a row must have taken no more than this share of what they may before
 # twice their rows are asked for: that takes another call, and what the server has sent ahead
 # in this one is lost.
@@ -25,20 +30,22 @@ class ChunkRows:
         self._max_bytes = max_bytes
         self._small_messages = 0
 
-    def adapt(self, message_rows: int, message_bytes: int, largest_row_bytes: int) -> bool:
-        """Take note of a message; return whether `rows` is another number now."""
+    def adapt(
+        self, message_rows: int, message_bytes: int, largest_row_bytes: Callable[[], int]
+    ) -> bool:
+        """Take note of a message; return whether `rows` is another number now.
+
+        `largest_row_bytes` is asked only of a message that is too large.
+        """
         before = self.rows
+        is_small = message_bytes <= self._max_bytes * _SMALL_SHARE
+        self._small_messages = self._small_messages + 1 if is_small else 0
         if message_bytes > self._max_bytes:
+            self._lower(message_rows, message_bytes - largest_row_bytes())
+        elif self._small_messages == _SMALL_MESSAGES:
             self._small_messages = 0
-            self._lower(message_rows, message_bytes - largest_row_bytes)
-        elif message_bytes > self._max_bytes * _SMALL_SHARE:
-            self._small_messages = 0
-        else:
-            self._small_messages += 1
-            if self._small_messages == _SMALL_MESSAGES:
-                self._small_messages = 0
-                # How many rows the server's default is, a message that it has cut doesn't say.
-                self.rows = min(2 * self.rows, self._most_rows) if self._most_rows else 0
+            # How many rows the server's default is, a message that it has cut doesn't say.
+            self.rows = min(2 * self.rows, self._most_rows) if self._most_rows else 0
         return self.rows != before
 
     def _lower(self, message_rows: int, other_bytes: int) -> None:

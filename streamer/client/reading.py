@@ -131,7 +131,7 @@ class Reading:
         batch = self._deliver(self._decoder.add(message))
         if batch and self._adapts and not self.progress.is_complete:
             self.wants_other_chunks = self._chunk_rows.adapt(
-                batch.num_rows, len(message), largest_row_bytes(batch)
+                batch.num_rows, len(message), lambda: largest_row_bytes(batch)
             )
         return batch
 

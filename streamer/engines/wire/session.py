@@ -56,8 +56,6 @@ class Session:
         self._times = Times(host.limits, self.now())
         host.opened(self)
 
-    # What the link tells.
-
     @property
     def awaited_bytes(self) -> int:
         """Bytes still to come of a frame that the peer has begun to send."""
@@ -67,6 +65,8 @@ class Session:
     def unfinished_bytes(self) -> int:
         """Bytes of request messages that have begun and not ended."""
         return self._unfinished.bytes
+
+    # What the link tells.
 
     def received(self, data: bytes) -> None:
         now = self.now()

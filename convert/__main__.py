@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from convert import __version__
 from convert.errors import ConvertError
 from convert.fields import COLUMN_NAMES
 from convert.ids import IdMode
@@ -106,6 +107,7 @@ Exit codes:
 )
 @click.option("--force", is_flag=True, help="Write even if OUT is up to date.")
 @click.option("--if-present", is_flag=True, help="Do nothing if there is no SOURCE.")
+@click.version_option(__version__, message="embedding-streamer %(version)s")
 def main(
     source: Path | None, out: Path | None, ids: str | None, id_time: int | None,
     columns: dict[str, str], *, skip_invalid: bool, force: bool, if_present: bool,

@@ -47,6 +47,7 @@ class EmbeddingStreamServiceStub:
     rows-remaining       rows that this call is going to send
     checkpoint-found     "true" if last_processed_uuid is a row of the dataset
     or is empty, else "false"
+    server-version       the version of the server's program
 
     REQUEST METADATA:
     checkpoint-policy: must-exist   a checkpoint that is not in the dataset
@@ -103,6 +104,7 @@ class EmbeddingStreamServiceServicer:
     rows-remaining       rows that this call is going to send
     checkpoint-found     "true" if last_processed_uuid is a row of the dataset
     or is empty, else "false"
+    server-version       the version of the server's program
 
     REQUEST METADATA:
     checkpoint-policy: must-exist   a checkpoint that is not in the dataset
@@ -177,6 +179,7 @@ class EmbeddingStreamService:
     rows-remaining       rows that this call is going to send
     checkpoint-found     "true" if last_processed_uuid is a row of the dataset
     or is empty, else "false"
+    server-version       the version of the server's program
 
     REQUEST METADATA:
     checkpoint-policy: must-exist   a checkpoint that is not in the dataset
@@ -250,6 +253,7 @@ class EmbeddingStreamService:
 
 class EmbeddingUploadServiceStub:
     """Rows flow from the caller to a receiver (a Batch Server), which stores them.
+    A receiver of this project answers with the response header server-version.
     """
 
     def __init__(self, channel):
@@ -267,6 +271,7 @@ class EmbeddingUploadServiceStub:
 
 class EmbeddingUploadServiceServicer:
     """Rows flow from the caller to a receiver (a Batch Server), which stores them.
+    A receiver of this project answers with the response header server-version.
     """
 
     def UploadEmbeddings(self, request_iterator, context):
@@ -293,6 +298,7 @@ def add_EmbeddingUploadServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class EmbeddingUploadService:
     """Rows flow from the caller to a receiver (a Batch Server), which stores them.
+    A receiver of this project answers with the response header server-version.
     """
 
     @staticmethod

@@ -52,6 +52,7 @@ class EmbeddingStreamServiceStub:
       rows-remaining       rows that this call is going to send
       checkpoint-found     "true" if last_processed_uuid is a row of the dataset
                            or is empty, else "false"
+      server-version       the version of the server's program
 
     REQUEST METADATA:
       checkpoint-policy: must-exist   a checkpoint that is not in the dataset
@@ -102,6 +103,7 @@ class EmbeddingStreamServiceAsyncStub(EmbeddingStreamServiceStub):
       rows-remaining       rows that this call is going to send
       checkpoint-found     "true" if last_processed_uuid is a row of the dataset
                            or is empty, else "false"
+      server-version       the version of the server's program
 
     REQUEST METADATA:
       checkpoint-policy: must-exist   a checkpoint that is not in the dataset
@@ -148,6 +150,7 @@ class EmbeddingStreamServiceServicer(metaclass=_abc_1.ABCMeta):
       rows-remaining       rows that this call is going to send
       checkpoint-found     "true" if last_processed_uuid is a row of the dataset
                            or is empty, else "false"
+      server-version       the version of the server's program
 
     REQUEST METADATA:
       checkpoint-policy: must-exist   a checkpoint that is not in the dataset
@@ -185,7 +188,9 @@ class EmbeddingStreamServiceServicer(metaclass=_abc_1.ABCMeta):
 def add_EmbeddingStreamServiceServicer_to_server(servicer: EmbeddingStreamServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
 class EmbeddingUploadServiceStub:
-    """Rows flow from the caller to a receiver (a Batch Server), which stores them."""
+    """Rows flow from the caller to a receiver (a Batch Server), which stores them.
+    A receiver of this project answers with the response header server-version.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -195,13 +200,17 @@ class EmbeddingUploadServiceStub:
 
 @_typing.type_check_only
 class EmbeddingUploadServiceAsyncStub(EmbeddingUploadServiceStub):
-    """Rows flow from the caller to a receiver (a Batch Server), which stores them."""
+    """Rows flow from the caller to a receiver (a Batch Server), which stores them.
+    A receiver of this project answers with the response header server-version.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     UploadEmbeddings: _aio.StreamUnaryMultiCallable[_embedding_stream_pb2.Embedding, _embedding_stream_pb2.UploadResult]  # type: ignore[assignment]
 
 class EmbeddingUploadServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Rows flow from the caller to a receiver (a Batch Server), which stores them."""
+    """Rows flow from the caller to a receiver (a Batch Server), which stores them.
+    A receiver of this project answers with the response header server-version.
+    """
 
     @_abc_1.abstractmethod
     def UploadEmbeddings(

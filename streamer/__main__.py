@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from streamer import __version__
 from streamer.errors import StreamerError
 from streamer.heap import keep_little
 
@@ -59,6 +60,7 @@ def _no_garbage_collection() -> Iterator[None]:
 
 
 @click.command("python -m streamer", cls=_Commands)
+@click.version_option(__version__, message="embedding-streamer %(version)s")
 def main() -> None:
     """Stream embeddings from an Arrow file that `python -m convert` made.
 

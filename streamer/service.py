@@ -15,6 +15,7 @@ import pyarrow as pa
 from google.protobuf.message import DecodeError
 
 from proto import embedding_stream_pb2 as pb
+from streamer import __version__
 from streamer.blocks import Blocks
 from streamer.checkpoint import parse_checkpoint
 from streamer.chunking import MAX_CHUNK_ROWS
@@ -36,6 +37,8 @@ _log = logging.getLogger(__name__)
 
 POLICY_KEY = "checkpoint-policy"
 MUST_EXIST = "must-exist"
+# The header of every answer that says what made it.
+VERSION_HEADER = ("server-version", __version__)
 
 
 class Caller(NamedTuple):
@@ -177,6 +180,7 @@ def _headers(dataset: OpenDataset, rows: RowsAfter) -> tuple[tuple[str, str], ..
         ("dataset-dimension", str(info.dimension)),
         ("rows-remaining", str(rows.rows)),
         ("checkpoint-found", "true" if rows.checkpoint_found else "false"),
+        VERSION_HEADER,
     )
 
 

@@ -9,12 +9,15 @@ import re
 import signal
 import subprocess
 import sys
+import tomllib
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+
+from streamer import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -177,6 +180,9 @@ def test_signal_drains_and_ends_with_success(small: Path, number: int) -> None:
     assert 0 == server.stop(number)
     assert "draining" in server.log.read_text()
     assert server.log.read_text().endswith("stopped\n")
+    assert f"] INFO [commands.running] - embedding-streamer {__version__}, wire engine, on " in (
+        server.log.read_text()
+    )
 
 
 def test_settings_come_from_the_env_file(small: Path) -> None:
@@ -265,3 +271,13 @@ def test_help_teaches(command: list[str]) -> None:
     assert 0 == out.returncode
     assert "Usage: python -m streamer" in out.stdout
     assert len(out.stdout) > 150
+
+
+@pytest.mark.parametrize("package", ["streamer", "convert"])
+def test_each_command_says_its_version(package: str, tmp_path: Path) -> None:
+    """The same of both, and of the distribution: setuptools reads it where they do."""
+    out = _run(tmp_path, "-m", package, "--version")
+    project = tomllib.loads((_ROOT / "pyproject.toml").read_text())
+
+    assert (0, f"embedding-streamer {__version__}\n") == (out.returncode, out.stdout)
+    assert {"attr": "convert.__version__"} == project["tool"]["setuptools"]["dynamic"]["version"]

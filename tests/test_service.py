@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from ulid import ULID
 
 from proto import embedding_stream_pb2 as pb
+from streamer import __version__
 from streamer import blocks as blocks_module
 from streamer.dataset import Dataset
 from streamer.errors import (
@@ -330,6 +331,7 @@ def test_headers_describe_the_dataset_and_the_call(service: Service, batch: pa.R
         "dataset-dimension": "4",
         "rows-remaining": "20",
         "checkpoint-found": "true",
+        "server-version": __version__,
     }
     assert expected == reply.headers
 

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from proto import embedding_stream_pb2 as pb
 from proto import embedding_stream_pb2_grpc as pb_grpc
+from streamer import __version__
 from streamer.codec.message_run import MessageRun
 from streamer.engines.tls import Certificates
 from streamer.engines.wire.engine import WireEngine
@@ -423,6 +424,14 @@ def test_messages_of_one_frame_are_handed_over_together(engine: str, sink: Memor
     assert (201, 201, 0) == _counters(result)
     # Both frames may have come in one read.
     assert service.came in {"grpcio": ([64, 64, 64, 9],), "wire": ([100, 101], [201])}[engine]
+
+
+def test_the_answer_says_the_version_of_the_receiver(channel: grpc.Channel) -> None:
+    """As the streaming RPCs' do: the header server-version."""
+    stub = pb_grpc.EmbeddingUploadServiceStub(channel)
+    _, call = stub.UploadEmbeddings.with_call(iter([_row(1)]), timeout=_SECONDS)
+
+    assert __version__ == dict(call.initial_metadata())["server-version"]
 
 
 def test_large_messages_come_whole(channel: grpc.Channel, sink: MemorySink) -> None:

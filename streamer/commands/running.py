@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from streamer import __version__
 from streamer.config import Engine
 from streamer.engines.grpcio import GrpcioEngine
 from streamer.engines.tls import Certificates
@@ -71,6 +72,9 @@ def run_engine(
         signal.signal(number, stop)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as by nohup
         signal.signal(signal.SIGHUP, stop)
+    _log.info(
+        "embedding-streamer %s, %s engine, on %s", __version__, settings.engine, server.address
+    )
     click.echo(f"listening on {server.address}")
     stopping.wait()
     timer = threading.Timer(settings.shutdown_grace_seconds + _ENDING_SECONDS, after_grace)

@@ -25,7 +25,7 @@ from streamer.engines.hosting import (
 )
 from streamer.engines.keepalive import Keepalive
 from streamer.errors import StreamerError, answer_for
-from streamer.service import Answer, Caller, parse_request
+from streamer.service import VERSION_HEADER, Answer, Caller, parse_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -156,7 +156,9 @@ def _upload(
     def receive(requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
         caller = _caller(context)
         with _failures_as_statuses(caller, context):
-            return method(_runs(requests), caller).SerializeToString()
+            result = method(_runs(requests), caller)
+            context.send_initial_metadata((VERSION_HEADER,))
+            return result.SerializeToString()
         raise AssertionError  # a failure has left through `abort`
 
     receive.experimental_thread_pool = pool  # type: ignore[attr-defined]

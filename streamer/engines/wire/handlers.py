@@ -19,7 +19,7 @@ import pyarrow as pa
 from streamer.codec.frames import JoinedFrames, prefixes
 from streamer.engines.wire.context import AbortedError, CallFailedError, CancelledError
 from streamer.errors import Status, StreamerError, answer_for
-from streamer.service import Caller, parse_request
+from streamer.service import VERSION_HEADER, Caller, parse_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -83,7 +83,7 @@ def upload_handler(
         caller = _caller(context)
         with _failures_as_statuses(caller):
             result = method(context.requests.runs(patience_seconds), caller)
-            context.ensure_headers()
+            context.send_initial_metadata((VERSION_HEADER,))
             yield _one_frame(result.SerializeToString())
 
     return Handler(begin, Pool.STREAMS, takes_stream=True, gives_one=True)

@@ -39,6 +39,14 @@ class EmbeddingStreamServiceStub:
     complete checkpoint: send it as last_processed_uuid and the stream goes on
     with the next row.
 
+    A checkpoint that another server has given is none here, even where it is
+    the id of a row: a server that sends rows in the order of their file resumes
+    at another place, and taking its checkpoint over loses rows without a sign
+    of it. Clear the checkpoint once when switching over, so that all rows come.
+
+    Rows that are added later with SMALLER ids than the checkpoint are before it
+    in the order: nobody who resumes is sent them. Begin again without one.
+
     RESPONSE HEADERS (initial metadata):
     dataset-fingerprint  hex SHA-256; two calls that show the same value read
     the same rows
@@ -51,12 +59,14 @@ class EmbeddingStreamServiceStub:
 
     REQUEST METADATA:
     checkpoint-policy: must-exist   a checkpoint that is not in the dataset
-    fails the call with FAILED_PRECONDITION
+    fails the call with FAILED_PRECONDITION;
+    a server may be set to do so for every call
 
     ERRORS:
     INVALID_ARGUMENT     malformed last_processed_uuid; chunk_size below 0 or
     above 10,000; an unknown checkpoint-policy
-    FAILED_PRECONDITION  checkpoint-policy: must-exist, and it doesn't
+    FAILED_PRECONDITION  checkpoint-policy: must-exist, or a server that is set
+    to refuse unknown checkpoints, and it doesn't exist
     NOT_FOUND            the server has no dataset yet
     RESOURCE_EXHAUSTED   the server is out of memory, or one row alone is
     larger than the server's MAX_MESSAGE_SIZE
@@ -96,6 +106,14 @@ class EmbeddingStreamServiceServicer:
     complete checkpoint: send it as last_processed_uuid and the stream goes on
     with the next row.
 
+    A checkpoint that another server has given is none here, even where it is
+    the id of a row: a server that sends rows in the order of their file resumes
+    at another place, and taking its checkpoint over loses rows without a sign
+    of it. Clear the checkpoint once when switching over, so that all rows come.
+
+    Rows that are added later with SMALLER ids than the checkpoint are before it
+    in the order: nobody who resumes is sent them. Begin again without one.
+
     RESPONSE HEADERS (initial metadata):
     dataset-fingerprint  hex SHA-256; two calls that show the same value read
     the same rows
@@ -108,12 +126,14 @@ class EmbeddingStreamServiceServicer:
 
     REQUEST METADATA:
     checkpoint-policy: must-exist   a checkpoint that is not in the dataset
-    fails the call with FAILED_PRECONDITION
+    fails the call with FAILED_PRECONDITION;
+    a server may be set to do so for every call
 
     ERRORS:
     INVALID_ARGUMENT     malformed last_processed_uuid; chunk_size below 0 or
     above 10,000; an unknown checkpoint-policy
-    FAILED_PRECONDITION  checkpoint-policy: must-exist, and it doesn't
+    FAILED_PRECONDITION  checkpoint-policy: must-exist, or a server that is set
+    to refuse unknown checkpoints, and it doesn't exist
     NOT_FOUND            the server has no dataset yet
     RESOURCE_EXHAUSTED   the server is out of memory, or one row alone is
     larger than the server's MAX_MESSAGE_SIZE
@@ -171,6 +191,14 @@ class EmbeddingStreamService:
     complete checkpoint: send it as last_processed_uuid and the stream goes on
     with the next row.
 
+    A checkpoint that another server has given is none here, even where it is
+    the id of a row: a server that sends rows in the order of their file resumes
+    at another place, and taking its checkpoint over loses rows without a sign
+    of it. Clear the checkpoint once when switching over, so that all rows come.
+
+    Rows that are added later with SMALLER ids than the checkpoint are before it
+    in the order: nobody who resumes is sent them. Begin again without one.
+
     RESPONSE HEADERS (initial metadata):
     dataset-fingerprint  hex SHA-256; two calls that show the same value read
     the same rows
@@ -183,12 +211,14 @@ class EmbeddingStreamService:
 
     REQUEST METADATA:
     checkpoint-policy: must-exist   a checkpoint that is not in the dataset
-    fails the call with FAILED_PRECONDITION
+    fails the call with FAILED_PRECONDITION;
+    a server may be set to do so for every call
 
     ERRORS:
     INVALID_ARGUMENT     malformed last_processed_uuid; chunk_size below 0 or
     above 10,000; an unknown checkpoint-policy
-    FAILED_PRECONDITION  checkpoint-policy: must-exist, and it doesn't
+    FAILED_PRECONDITION  checkpoint-policy: must-exist, or a server that is set
+    to refuse unknown checkpoints, and it doesn't exist
     NOT_FOUND            the server has no dataset yet
     RESOURCE_EXHAUSTED   the server is out of memory, or one row alone is
     larger than the server's MAX_MESSAGE_SIZE

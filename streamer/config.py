@@ -39,6 +39,11 @@ class Engine(StrEnum):
     GRPCIO = "grpcio"
 
 
+class OnUnknownCheckpoint(StrEnum):
+    ACCEPT = "accept"
+    REFUSE = "refuse"
+
+
 class Settings(BaseSettings):
     """Every setting, under its variable's name in lower case; README.md explains them."""
 
@@ -50,6 +55,8 @@ class Settings(BaseSettings):
     data_path: Path = Path("data/processed_recruitment_data.arrow")
     chunk_size: Annotated[int, Field(ge=1, le=MAX_CHUNK_ROWS)] | Literal["auto"] = 300
     max_message_size: Annotated[ByteSize, Field(ge=1024, le=2**31 - 1)] = ByteSize(16 << 20)
+    # What becomes of a call whose checkpoint is not a row of the dataset.
+    on_unknown_checkpoint: OnUnknownCheckpoint = OnUnknownCheckpoint.ACCEPT
     engine: Engine = Engine.WIRE
     # Encoded heads of rows that are kept for the next stream; 0 keeps none.
     head_cache_size: Annotated[ByteSize, Field(ge=0)] = ByteSize(32 << 20)

@@ -77,7 +77,8 @@ class EmbeddingService:
     """Both streaming RPCs over one dataset.
 
     `chunk_rows` is used where a request leaves the chunk size to the server;
-    `max_message_bytes` bounds every message. Both may be shared between threads.
+    `max_message_bytes` bounds every message. Both may be shared between threads. With
+    `refuses_unknown_checkpoints` every call is answered as with checkpoint-policy: must-exist.
     """
 
     def __init__(
@@ -86,11 +87,13 @@ class EmbeddingService:
         *,
         chunk_rows: Callable[[int], int],
         max_message_bytes: int,
+        refuses_unknown_checkpoints: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._dataset = dataset
         self._chunk_rows = chunk_rows
         self._max_message_bytes = max_message_bytes
+        self._refuses_unknown_checkpoints = refuses_unknown_checkpoints
         self._clock = clock
 
     def get_embeddings(self, request: pb.RequestParams, caller: Caller) -> Answer:
@@ -122,7 +125,8 @@ class EmbeddingService:
         text = request.last_processed_uuid
         checkpoint = parse_checkpoint(text, dataset.store.info.id_kind) if text else None
         rows = dataset.store.rows_after(checkpoint)
-        if policy == MUST_EXIST and not rows.checkpoint_found:
+        must_exist = policy == MUST_EXIST or self._refuses_unknown_checkpoints
+        if must_exist and not rows.checkpoint_found:
             message = f"checkpoint {quoted(text)} is not in the dataset"
             raise CheckpointNotFoundError(message)
         return dataset, rows

@@ -57,6 +57,7 @@ def test_options_go_before_environment_before_env_file(monkeypatch: pytest.Monke
         ("SHUTDOWN_GRACE_SECONDS", "-1"),
         ("LOG_LEVEL", "LOUD"),
         ("ENGINE", "steam"),
+        ("ON_UNKNOWN_CHECKPOINT", "restart"),
         ("HEAD_CACHE_SIZE", "-1"),
         ("MAX_CONNECTIONS", "0"),
         ("MAX_STREAMS_PER_CONNECTION", "0"),

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import re
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
@@ -60,9 +60,10 @@ def serve(request: pytest.FixtureRequest) -> Iterator[Callable[..., Service]]:
             *,
             max_message_bytes: int = _MIB,
             chunk: Callable[[int], int] = lambda _: 300,
+            **options: Any,
         ) -> Service:
             service = EmbeddingService(
-                Dataset(path), chunk_rows=chunk, max_message_bytes=max_message_bytes
+                Dataset(path), chunk_rows=chunk, max_message_bytes=max_message_bytes, **options
             )
             return Service(running.enter_context(PEERS[request.param](service)))
 
@@ -165,6 +166,20 @@ def test_must_exist_takes_a_known_checkpoint_or_none(
 
     assert ROWS == len(service.rows(checkpoint_policy="must-exist"))
     assert 1 == len(service.rows(ids[-2], checkpoint_policy="must-exist"))
+
+
+def test_a_server_may_refuse_every_unknown_checkpoint(
+    serve: Callable[..., Service], path: Path, batch: pa.RecordBatch
+) -> None:
+    """As if each caller had insisted; known checkpoints, and none, are what they were."""
+    service = serve(path, refuses_unknown_checkpoints=True)
+    ids = id_texts(batch)
+
+    with pytest.raises(CheckpointNotFoundError, match=r"^checkpoint '0{8}-.+' is not in"):
+        service.rows("00000000-0000-0000-0000-000000000000")
+    assert ids == service.ids()
+    assert ids[-1:] == service.ids(ids[-2])
+    assert [] == service.ids(ids[-1])
 
 
 def test_unknown_policy_is_refused(service: Service) -> None:

@@ -8,7 +8,7 @@ import click
 
 from streamer.cli.options import log_as
 from streamer.commands.serve import serve
-from streamer.config import Engine, LogLevel, load_settings
+from streamer.config import Engine, LogLevel, OnUnknownCheckpoint, load_settings
 
 _EPILOG = """\b
 Each option goes before its variable in the environment, which goes before .env.
@@ -36,23 +36,30 @@ Examples:
     " times faster row by row; or grpcio, gRPC's C-core. [ENGINE, else wire]",
 )  # fmt: skip
 @click.option(
+    "--on-unknown-checkpoint", type=click.Choice([choice.value for choice in OnUnknownCheckpoint]),
+    help="Whether a call may begin after an id that is no row of the dataset."
+    " [ON_UNKNOWN_CHECKPOINT, else accept]",
+)  # fmt: skip
+@click.option(
     "--log-level", type=click.Choice([level.value for level in LogLevel]),
     help="DEBUG shows every chunk. [LOG_LEVEL, else INFO]",
 )  # fmt: skip
 def command(
-    data: Path | None,
-    host: str | None,
-    port: int | None,
-    engine: str | None,
-    log_level: str | None,
-) -> None:
+    *, data: Path | None, host: str | None, port: int | None, engine: str | None,
+    on_unknown_checkpoint: str | None, log_level: str | None,
+) -> None:  # fmt: skip
     """Answer gRPC calls until SIGTERM or Ctrl-C.
 
     Prints one line, `listening on HOST:PORT`, once it accepts calls. A new dataset file
     that takes the place of the old one is served from the next call on.
     """
     settings = load_settings(
-        data_path=data, grpc_host=host, grpc_port=port, engine=engine, log_level=log_level
+        data_path=data,
+        grpc_host=host,
+        grpc_port=port,
+        engine=engine,
+        on_unknown_checkpoint=on_unknown_checkpoint,
+        log_level=log_level,
     )
     log_as(settings)
     serve(settings)

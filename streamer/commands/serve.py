@@ -9,6 +9,7 @@ import psutil
 
 from streamer.chunking import calculate_optimal_chunk_size
 from streamer.commands.running import limits_of, run_engine
+from streamer.config import OnUnknownCheckpoint
 from streamer.dataset import Dataset
 from streamer.errors import DatasetNotFoundError
 from streamer.service import EmbeddingService
@@ -43,6 +44,7 @@ def serve(settings: Settings) -> None:
         dataset,
         chunk_rows=_chunk_rows(settings),
         max_message_bytes=settings.max_message_size,
+        refuses_unknown_checkpoints=settings.on_unknown_checkpoint is OnUnknownCheckpoint.REFUSE,
     )
     run_engine(
         service,

@@ -171,15 +171,18 @@ def inspect_command(file: Path) -> None:
 def _settings() -> Settings:
     from pydantic import ValidationError  # noqa: PLC0415 - with the settings, a fifth of a second
 
-    from convert.settings import Settings  # noqa: PLC0415
+    from convert.settings import Settings, misspelt  # noqa: PLC0415
 
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
         raise click.UsageError(str(error)) from None
     except UnicodeDecodeError:
         message = ".env is not UTF-8"
         raise click.UsageError(message) from None
+    for warning in misspelt(Settings):
+        click.echo(f"warning: {warning}", err=True)
+    return settings
 
 
 def _is_missing(path: Path) -> bool:

@@ -16,8 +16,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from streamer.chunking import MAX_CHUNK_ROWS
 from streamer.errors import StreamerError
 
-# What PostgreSQL can say in milliseconds: 24 days.
+# The longest that a duration may be, 24 days: what PostgreSQL can say in milliseconds. Waits of
+# threads, timers of event loops and gRPC's deadlines take more, but not any float: beyond 292
+# years, and for inf and nan, they raise.
 _MAX_SECONDS = 2_147_483
+_Seconds = Annotated[float, Field(gt=0, le=_MAX_SECONDS)]
+_SecondsOrZero = Annotated[float, Field(ge=0, le=_MAX_SECONDS)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
 
@@ -70,18 +74,18 @@ class Settings(BaseSettings):
     max_streams: Annotated[int, Field(ge=1)] = 512
     max_header_list_size: Annotated[ByteSize, Field(ge=1024, le=1 << 20)] = ByteSize(16 << 10)
     max_request_size: Annotated[ByteSize, Field(ge=1024, le=2**31 - 1)] = ByteSize(64 << 10)
-    handshake_timeout_seconds: Annotated[float, Field(gt=0)] = 20.0
-    idle_timeout_seconds: Annotated[float, Field(gt=0)] = 900.0
-    stall_timeout_seconds: Annotated[float, Field(gt=0)] = 300.0
+    handshake_timeout_seconds: _Seconds = 20.0
+    idle_timeout_seconds: _Seconds = 900.0
+    stall_timeout_seconds: _Seconds = 300.0
     # How long a stop waits for streams that are under way.
-    shutdown_grace_seconds: Annotated[float, Field(ge=0)] = 10.0
+    shutdown_grace_seconds: _SecondsOrZero = 10.0
     # What `pull` asks for a message, and commits at a time; for how long it tries.
     pull_chunk_size: Annotated[int, Field(ge=1, le=MAX_CHUNK_ROWS)] = 2048
     pull_commit_size: Annotated[ByteSize, Field(ge=1, le=1 << 30)] = ByteSize(8 << 20)
     pull_tries: Annotated[int, Field(ge=1)] = 10
-    pull_timeout_seconds: Annotated[float, Field(gt=0, le=_MAX_SECONDS)] = 300.0
+    pull_timeout_seconds: _Seconds = 300.0
     # How long it waits while another program loads the same table.
-    lock_timeout_seconds: Annotated[float, Field(gt=0, le=_MAX_SECONDS)] = 60.0
+    lock_timeout_seconds: _Seconds = 60.0
     # What `receive` commits at a time, and takes of each upload ahead of the database.
     receive_commit_size: Annotated[ByteSize, Field(ge=1, le=1 << 30)] = ByteSize(8 << 20)
     receive_window_size: Annotated[ByteSize, Field(ge=65_535, le=2**31 - 1)] = ByteSize(1 << 20)
@@ -96,8 +100,8 @@ class Settings(BaseSettings):
     upload_segment_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     upload_tries: Annotated[int, Field(ge=1, le=100)] = 3
     # The first wait before a segment is sent again; each further one is twice as long.
-    upload_retry_seconds: Annotated[float, Field(ge=0, le=3600)] = 2.0
-    upload_timeout_seconds: Annotated[float, Field(gt=0, le=86_400)] = 300.0
+    upload_retry_seconds: _SecondsOrZero = 2.0
+    upload_timeout_seconds: _Seconds = 300.0
     log_level: Annotated[LogLevel, BeforeValidator(lambda level: str(level).upper())] = (
         LogLevel.INFO
     )

@@ -132,7 +132,7 @@ _MAY_IMPORT: dict[str, set[str]] = {
     "streamer.heap": set(),
     "streamer.logs": set(),
     "streamer.commands": {"streamer", "convert.id_text"},
-    "streamer.cli": {"streamer"},
+    "streamer.cli": {"streamer", "convert.settings"},
     "streamer.__main__": {"streamer"},
 }  # fmt: skip
 # Parts that are pure: no network, no files, no clocks, no logging.

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from convert.settings import Settings as ConvertSettings
+from convert.settings import misspelt
 from streamer.config import Settings, SettingsError, load_settings
 
 _VARIABLES = [name.upper() for name in Settings.model_fields]
@@ -141,3 +143,63 @@ def test_env_example_names_every_setting_with_its_default() -> None:
     assert defaults == load_settings()
     named = {line.strip("# ").partition("=")[0] for line in example.read_text().splitlines()}
     assert set(_VARIABLES) <= named
+
+
+_DURATIONS = [name for name, field in Settings.model_fields.items() if field.annotation is float]
+
+
+def test_durations_are_all_that_is_counted_in_seconds() -> None:
+    """Every number that isn't whole is a duration, and says so."""
+    assert len(_DURATIONS) >= 8
+    assert set(_DURATIONS) == {name for name in Settings.model_fields if "_seconds" in name}
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "1e10", "-inf", "-1", "2147484"])
+@pytest.mark.parametrize("name", _DURATIONS)
+def test_durations_end_somewhere(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """What no timer can wait for is refused at start; uploads were INTERNAL with it."""
+    monkeypatch.setenv(name.upper(), value)
+
+    with pytest.raises(SettingsError, match=f"{name.upper()} is '{value}'"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("GRPC_PROT=1", "GRPC_PORT"),
+        ("grpc_prot=1", "GRPC_PORT"),
+        ("MAX_CONNECTION=5", "MAX_CONNECTIONS"),
+        ("export CHUNKSIZE=5", "CHUNK_SIZE"),
+        ("RECIEVE_WINDOW_SIZE=1MiB", "RECEIVE_WINDOW_SIZE"),
+        ("LOG_LEVELL=DEBUG", "LOG_LEVEL"),
+        ("TLS_CERT_=x", "TLS_CERT"),
+        ("GRPC_P0RT=1", "GRPC_PORT"),
+    ],
+)
+def test_a_misspelt_variable_is_found(line: str, meant: str) -> None:
+    """A letter too many, too few or wrong, or two of them swapped."""
+    Path(".env").write_text(f"{line}\n")
+
+    (warning,) = misspelt(Settings)
+
+    assert f"is {meant} meant?" in warning
+    assert line.removeprefix("export ").partition("=")[0].upper() in warning
+
+
+def test_variables_of_other_programs_are_let_be() -> None:
+    """A .env is shared: what only resembles a setting of ours is somebody else's."""
+    Path(".env").write_text(
+        "DATABASE_URI=a\nTEST_DATABASE_URL=b\nDATABASE_URL2=c\nPGHOST=d\nPGPORT=5432\nPORT=80\n"
+        "HOST=e\nGRPC_TRACE=all\nGRPC_VERBOSITY=debug\nAPP_LOG_LEVEL=x\nMAX_THREADS=3\n"
+        "READ_TIMEOUT_SECONDS=3\nPOOL_TIMEOUT_SECONDS=3\nDB_LOCK_TIMEOUT_SECONDS=3\nPKL_PATH=x\n"
+        "HTTP_PORT=1\nDB_PATH=x\nLOG_DIR=x\nGRPC_PORT=1\nDATABASE_URL=postgresql://x\n"
+    )
+
+    assert [] == misspelt(Settings)
+    assert [] == misspelt(ConvertSettings)
+
+
+def test_without_an_env_file_nothing_is_misspelt() -> None:
+    """Variables of the environment are everybody's: they aren't looked at."""
+    assert [] == misspelt(Settings)

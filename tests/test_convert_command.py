@@ -196,6 +196,18 @@ def test_a_env_file_says_it_too_and_the_environment_wins(
     assert 4 == p.info_of(tmp_path / "a of env.arrow").rows
 
 
+def test_a_misspelt_variable_is_warned_about_once(tmp_path: Path) -> None:
+    """In .env, with the name that is meant; the conversion goes on."""
+    p.write_pickle(tmp_path / "a.pkl", p.make_records(3))
+    (tmp_path / ".env").write_text("PKL_PATH=a.pkl\nDATA_PATH=a.arrow\nDATA_PTAH=b.arrow\n")
+
+    result = run()
+
+    assert 0 == result.exit_code
+    warning = "warning: .env sets 'DATA_PTAH', which is no setting: is DATA_PATH meant?"
+    assert [warning] == [line for line in result.stderr.splitlines() if "warning" in line]
+
+
 def test_without_anything_the_default_paths_are_used(tmp_path: Path) -> None:
     """data/processed_recruitment_data.pkl becomes the .arrow beside it."""
     missing = run()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import re
 import signal
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 
 from streamer import __version__
+from tests.serving import Serving, environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,48 +46,19 @@ print(json.dumps([
 """
 
 
-def _environment(**extra: str) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(_ROOT), **extra}
-
-
 def _run(folder: Path, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *arguments],
-        cwd=folder, env=_environment(**extra), capture_output=True, text=True, check=False,
+        cwd=folder, env=environment(**extra), capture_output=True, text=True, check=False,
     )  # fmt: skip
 
 
-class _Server:
-    """`python -m streamer serve` in a process of its own."""
-
-    def __init__(self, folder: Path, *arguments: str, **extra: str) -> None:
-        self.log = folder / "server.log"
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "streamer", "serve", "--port", "0", *arguments],
-                cwd=folder, env=_environment(**extra), stdout=subprocess.PIPE, stderr=log,
-                text=True,
-            )  # fmt: skip
-        assert self.process.stdout
-        line = self.process.stdout.readline()
-        match = re.fullmatch(r"listening on (.+):(\d+)\n", line)
-        assert match, self.log.read_text()
-        self.target = f"127.0.0.1:{match[2]}"
-
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        self.process.send_signal(number)
-        code = self.process.wait(20)
-        assert self.process.stdout
-        self.process.stdout.close()
-        return code
-
-
 def _read(
-    server: _Server, rpc: str, *, after: str = "", chunk_size: int = 0, take: int = 0
+    server: Serving, rpc: str, *, after: str = "", chunk_size: int = 0, take: int = 0
 ) -> list[list[Any]]:
     out = subprocess.run(
         [sys.executable, "-c", _CLIENT, server.target, rpc, after, str(chunk_size), str(take)],
-        env=_environment(), capture_output=True, text=True, check=True,
+        env=environment(), capture_output=True, text=True, check=True,
     )  # fmt: skip
     rows: list[list[Any]] = json.loads(out.stdout)
     return rows
@@ -109,8 +80,8 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(scope="module")
-def server(folder: Path) -> Iterator[_Server]:
-    server = _Server(folder, "--data", "jobs.arrow", "--host", "127.0.0.1")
+def server(folder: Path) -> Iterator[Serving]:
+    server = Serving(folder, "--data", "jobs.arrow", "--host", "127.0.0.1")
     yield server
     assert server.stop() == 0
 
@@ -133,12 +104,12 @@ def _source_rows(folder: Path) -> list[list[Any]]:
 
 
 @pytest.mark.parametrize("rpc", ["GetEmbeddings", "StreamEmbedding"])
-def test_client_gets_the_rows_of_the_pickle(folder: Path, server: _Server, rpc: str) -> None:
+def test_client_gets_the_rows_of_the_pickle(folder: Path, server: Serving, rpc: str) -> None:
     """Convert, stream, decode: what comes out is what went in, sorted by id."""
     assert _source_rows(folder) == _read(server, rpc)
 
 
-def test_head_and_resume_are_the_whole(folder: Path, server: _Server) -> None:
+def test_head_and_resume_are_the_whole(folder: Path, server: Serving) -> None:
     """A client that broke off goes on after its last row, in another process."""
     head = _read(server, "StreamEmbedding", chunk_size=7, take=700)
     middle = _read(server, "GetEmbeddings", after=head[-1][0].upper(), take=100)
@@ -175,7 +146,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_drains_and_ends_with_success(small: Path, number: int) -> None:
     """SIGTERM and Ctrl-C end an idle server at once, with exit code 0 and a line in the log."""
-    server = _Server(small, "--data", "jobs.arrow")
+    server = Serving(small, "--data", "jobs.arrow")
 
     assert 0 == server.stop(number)
     assert "draining" in server.log.read_text()
@@ -187,20 +158,24 @@ def test_signal_drains_and_ends_with_success(small: Path, number: int) -> None:
 
 def test_settings_come_from_the_env_file(small: Path) -> None:
     """DATA_PATH, CHUNK_SIZE and LOG_FILE are read from .env in the working folder."""
-    (small / ".env").write_text("DATA_PATH=jobs.arrow\nCHUNK_SIZE=20\nLOG_FILE=logs/s.log\n")
-    server = _Server(small)
+    (small / ".env").write_text(
+        "DATA_PATH=jobs.arrow\nCHUNK_SIZE=20\nLOG_FILE=logs/s.log\nGRPC_PROT=1\n"
+    )
+    server = Serving(small)
     _read(server, "StreamEmbedding")
     server.stop()
     (small / ".env").unlink()
 
     log = (small / "logs" / "s.log").read_text()
     assert re.search(r"\] INFO \[service\] - StreamEmbedding to .* by 20: 50 rows after", log)
+    warning = "WARNING [cli.options] - .env sets 'GRPC_PROT', which is no setting: is GRPC_PORT"
+    assert 1 == log.count(warning)
     assert re.search(r"sent 50 rows, 0\.0 MB in [\d.]+ s \([\d,]+ rows/s\): complete", log)
 
 
 def test_automatic_chunk_size_is_logged(small: Path) -> None:
     """CHUNK_SIZE=auto chooses by memory and dimension; any machine fits 1000 small rows."""
-    server = _Server(small, "--data", "jobs.arrow", CHUNK_SIZE="auto")
+    server = Serving(small, "--data", "jobs.arrow", settings={"CHUNK_SIZE": "auto"})
     _read(server, "StreamEmbedding")
     server.stop()
 
@@ -209,7 +184,7 @@ def test_automatic_chunk_size_is_logged(small: Path) -> None:
 
 def test_server_waits_for_its_first_dataset(small: Path, tmp_path: Path) -> None:
     """Without a file the server starts, says so, and serves the file once it is there."""
-    server = _Server(tmp_path, "--data", "jobs.arrow")
+    server = Serving(tmp_path, "--data", "jobs.arrow")
     with pytest.raises(subprocess.CalledProcessError) as refusal:
         _read(server, "GetEmbeddings")
     (tmp_path / "jobs.arrow").write_bytes((small / "jobs.arrow").read_bytes())

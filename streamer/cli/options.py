@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from convert.settings import misspelt
 from streamer.cli.channel_options import HostPort
 from streamer.logs import configure_logging
 
 if TYPE_CHECKING:
     from streamer.config import Settings
+
+_log = logging.getLogger(__name__)
 
 FILE = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 FROM = click.option("--from", "source", required=True, type=HostPort(), help="The server.")
@@ -31,3 +35,5 @@ def log_as(settings: Settings) -> None:
     except OSError as error:
         message = f"LOG_FILE {settings.log_file}: {error.strerror or error}"
         raise click.UsageError(message) from None
+    for warning in misspelt(type(settings)):
+        _log.warning(warning)

@@ -1,0 +1,65 @@
+"""`python -m streamer serve` in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from tests.wire_peer import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_ROOT = Path(__file__).parent.parent
+_SECONDS = 60
+
+
+def environment(**extra: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(_ROOT), **extra}
+
+
+class Serving:
+    """A server that has said where it listens; `log` is what it writes to standard error."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        settings: Mapping[str, str] | None = None,
+        popen: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.log = folder / "server.log"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "streamer", "serve", "--port", "0", *arguments],
+                cwd=folder, env=environment(**settings or {}), stdout=subprocess.PIPE,
+                stderr=log, text=True, **popen or {},
+            )  # fmt: skip
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        match = re.fullmatch(r"listening on (.+):(\d+)\n", line)
+        assert match, self.log.read_text()
+        self.target = f"127.0.0.1:{match[2]}"
+
+    def wait_for(self, text: str) -> None:
+        """Wait until the log has `text`."""
+        assert eventually(lambda: text in self.log.read_text(), _SECONDS), self.log.read_text()
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        code = self.process.wait(_SECONDS)
+        assert self.process.stdout
+        self.process.stdout.close()
+        return code
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()

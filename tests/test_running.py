@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import grpc
 import pytest
 
@@ -14,6 +16,9 @@ from streamer.engines.wire.engine import WireEngine
 from streamer.upload_service import UploadService
 from tests.engines import ENGINES
 from tests.test_upload_service import MemorySink
+
+if TYPE_CHECKING:
+    from streamer.engines.hosting import RunningEngine
 
 _LONGEST = {
     name: metadata.le
@@ -29,6 +34,7 @@ def test_the_longest_durations_work(name: str) -> None:
     """With every duration at its bound an upload is taken, and the server stops at once."""
     settings = load_settings(engine=name, **_LONGEST)
     service = UploadService(MemorySink().open, block_bytes=1)
+    engine: RunningEngine
     if name == "wire":
         engine = WireEngine(
             service, host="127.0.0.1", port=0, max_workers=1, limits=limits_of(settings)

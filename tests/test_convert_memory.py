@@ -16,9 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from convert.errors import OutputError
+from convert.errors import InvalidRowsError, OutputError
 from convert.memory import no_garbage_collection
+from convert.pickle_reader import vectors
 from convert.pickle_reader.known import KNOWN
+from convert.pickle_reader.memo import Memo
 from convert.pickle_reader.plain import Plain
 from convert.pickle_reader.python_values import make_dict
 from convert.pickle_reader.stand_ins import Known
@@ -184,6 +186,11 @@ p.convert_file(Path(sys.argv[1]))
 """
 
 
+def _counted(kind: type, method: str) -> Any:
+    """Return a patch that notes the calls of a method, which does what it did."""
+    return mock.patch.object(kind, method, autospec=True, side_effect=getattr(kind, method))
+
+
 def test_a_long_vector_that_rows_share_is_read_once(tmp_path: Path) -> None:
     """60,000 whole numbers where two floats belong, in 2,400 rows: 1.2 GB, written out."""
     numbers = [1] * 60_000
@@ -192,10 +199,20 @@ def test_a_long_vector_that_rows_share_is_read_once(tmp_path: Path) -> None:
         for row, record in enumerate(p.make_records(6_000))
     ]
     source = p.write_pickle(tmp_path / "jobs.pkl", records)
-    process = p.run_python(tmp_path, "-c", _LIMITED, str(source))
+    with (
+        _counted(Memo, "spend") as read_again,
+        _counted(Plain, "_container") as made,
+        mock.patch.object(vectors, "_floats_of", wraps=vectors._floats_of) as looked_at,
+        pytest.raises(InvalidRowsError) as caught,
+    ):
+        p.convert_file(source)
 
-    assert "2,400 of 6,000 rows are invalid" in process.stderr
-    assert "60000 values, not 2 as most rows have" in process.stderr
+    assert "2,400 of 6,000 rows are invalid" in str(caught.value)
+    assert "60000 values, not 2 as most rows have" in str(caught.value)
+    at_most = 2 * len(numbers)  # once for each batch of 4,096 rows
+    assert sum(call.args[1] for call in read_again.call_args_list) < source.stat().st_size
+    assert sum(len(call.args[1]) for call in made.call_args_list) <= at_most + 100
+    assert sum(len(call.args[0]) for call in looked_at.call_args_list) <= at_most + 2 * 6_000
 
 
 def _limited(source: Path) -> str:
@@ -321,7 +338,7 @@ def test_rejected_rows_of_a_frame_are_made_in_good_time(tmp_path: Path) -> None:
     table.loc[0, "id"] = p.SOME_ID
     table["Text"] = [f"text {number}" for number in range(len(table))]
     source = p.write_pickle(tmp_path / "jobs.pkl", table)
-    with mock.patch.object(Plain, "items", autospec=True, side_effect=Plain.items) as counted:
+    with _counted(Plain, "items") as counted:
         report = p.convert_file(source, skip_invalid=True)
 
     assert report is not None

@@ -34,6 +34,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--large", action="store_true", help="also those that need 10 GB of disk and some minutes"
     )
+    parser.addoption(
+        "--write-docs", action="store_true", help="put the table of attacks into docs/attacks.md"
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

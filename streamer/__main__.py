@@ -6,12 +6,15 @@ import contextlib
 import gc
 import importlib
 import io
+import logging
 import sys
+import traceback
 from typing import TYPE_CHECKING
 
 import click
 
 from streamer import __version__
+from streamer.commands.say import record
 from streamer.errors import StreamerError
 from streamer.heap import keep_little
 
@@ -78,7 +81,11 @@ def run() -> None:
         main(prog_name="python -m streamer")
     except StreamerError as error:
         click.echo(f"error: {error}", err=True)
+        record(f"error: {error}", logging.ERROR)
         sys.exit(error.exit_code)
+    except Exception:  # nobody has foreseen it: Python shows it
+        record(traceback.format_exc(), logging.CRITICAL)
+        raise
 
 
 if __name__ == "__main__":

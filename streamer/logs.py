@@ -1,40 +1,67 @@
-"""Log lines on standard error and, if wanted, in a file that rotates."""
+"""Log lines on standard error and, if wanted, in a file.
+
+LOG_LEVEL is for this project's own loggers; of other libraries only warnings show. At their
+DEBUG they write what they are sent: hpack each header, callers' `authorization` included.
+"""
 
 from __future__ import annotations
 
 import logging
-import logging.handlers
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
+
+from streamer.log_file import LogFile
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _FORMAT = "[%(asctime)s] %(levelname)s [%(module_name)s] - %(message)s"
 _DATE_FORMAT = "%Y-%m-%d %H:%M:%S"
-# A day of a busy server is about 1 MB; six files are kept.
-_MAX_FILE_BYTES = 10 << 20
-_KEPT_FILES = 5
+_PACKAGE = "streamer"
+# For a record whose text stands on the terminal already: it goes to LOG_FILE alone.
+SHOWN = {"is_shown": True}
+
+
+class _Console(logging.StreamHandler[Any]):
+    """Standard error as it is at the time: a progress bar puts itself in its place."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+        self.addFilter(lambda record: not getattr(record, "is_shown", False))
+
+    @property
+    def stream(self) -> Any:  # noqa: ANN401
+        return sys.stderr
 
 
 class _ModuleName(logging.Filter):
     """Adds `module_name`: the logger's name without the package."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.module_name = record.name.removeprefix("streamer.")
+        record.module_name = record.name.removeprefix(f"{_PACKAGE}.")
         return True
 
 
-def configure_logging(level: str, file: Path | None) -> None:
-    """Set up the root logger; OSError if `file` can't be written."""
-    handlers: list[logging.Handler] = [logging.StreamHandler()]
+def configure_logging(level: str, file: Path | None, *, is_server: bool = True) -> None:
+    """Set up the loggers; OSError if `file` can't be written.
+
+    A command that `is_server` has its log on standard error. Others talk to people there, and
+    show only warnings, or, at DEBUG, all.
+    """
+    console = _Console()
+    if not is_server and level != "DEBUG":
+        console.setLevel(logging.WARNING)
+    handlers: list[logging.Handler] = [console]
     if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(
-            logging.handlers.RotatingFileHandler(
-                file, maxBytes=_MAX_FILE_BYTES, backupCount=_KEPT_FILES, encoding="utf-8"
-            )
-        )
+        handlers.append(LogFile(file, console))
     for handler in handlers:
         handler.addFilter(_ModuleName())
         handler.setFormatter(logging.Formatter(_FORMAT, _DATE_FORMAT))
-    logging.basicConfig(level=level, handlers=handlers, force=True)
+    logging.basicConfig(level=logging.WARNING, handlers=handlers, force=True)
+    logging.getLogger(_PACKAGE).setLevel(level)
+
+
+def log_file() -> LogFile | None:
+    """Return what `configure_logging` made for `file`."""
+    handlers = logging.getLogger().handlers
+    return next((handler for handler in handlers if isinstance(handler, LogFile)), None)

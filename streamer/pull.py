@@ -7,6 +7,7 @@ them. A load of rows and the checkpoint after it are committed together.
 from __future__ import annotations
 
 import contextlib
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from streamer.client.client import EmbeddingClient
     from streamer.sinks.target import TableName
 
+
+_log = logging.getLogger(__name__)
 
 # Of a message, which is held several times on its way: 2,048 rows of 384 floats take 3.4 MB.
 _MAX_CHUNK_BYTES = 4 << 20
@@ -124,6 +127,7 @@ def pull(
                     checkpoint = checkpoints.move(checkpoint, load.last_id, load.rows.rows)
             if load is not None:
                 written += load.rows.rows
+                _log.debug("committed %d rows up to %s", load.rows.rows, load.last_id)
                 advance(load.rows.rows)
             load = coming.result()
             if load is None:

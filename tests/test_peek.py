@@ -86,9 +86,12 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
         server.stop(0)
 
 
-def test_headers_rows_and_rate(targets: dict[str, str]) -> None:
-    """What the server says, five rows as a table, then all rows counted."""
-    process = _peek("--from", targets["jobs"])
+def test_headers_rows_and_rate(targets: dict[str, str], tmp_path: Path) -> None:
+    """What the server says, five rows as a table, then all rows counted.
+
+    LOG_FILE gets that, too, but for the rows.
+    """
+    process = _peek("--from", targets["jobs"], LOG_FILE=str(tmp_path / "x.log"))
     assert (0, "") == (process.returncode, process.stderr)
     out = process.stdout
     lines = out.splitlines()
@@ -105,6 +108,9 @@ def test_headers_rows_and_rate(targets: dict[str, str]) -> None:
     assert f"{vector[0]:.4f}" in out
     assert re.search(r"^first rows came after [\d,]+ ms$", out, re.MULTILINE)
     assert re.fullmatch(r"5,000 rows in all, [\d,]+ rows/s", lines[-1])
+    log = (tmp_path / "x.log").read_text().splitlines()
+    logged = [line.partition(" INFO [commands] - ")[2] for line in log]
+    assert [*lines[:5], lines[-1]] == logged
 
 
 def test_in_a_narrow_terminal_every_field_has_a_line(targets: dict[str, str]) -> None:

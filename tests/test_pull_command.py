@@ -65,7 +65,11 @@ def _with_password(url: str) -> str:
 
 
 def test_command_ends_with_a_code_and_no_password(url: str, file: Path) -> None:
-    """0 and two lines for a pull that worked, 1 and one line for one that didn't."""
+    """0 and two lines for a pull that worked, 1 and one line for one that didn't.
+
+    LOG_FILE gets the same.
+    """
+    (file.parent / ".env").write_text("LOG_FILE=pull.log\n")
     with serving(file) as source:
         done = run_pull(file.parent, source, _with_password(url))
         run(url, "ALTER TABLE recruit_embedding RENAME company_name TO company")
@@ -78,6 +82,11 @@ def test_command_ends_with_a_code_and_no_password(url: str, file: Path) -> None:
     assert "error: table public.recruit_embedding has no column company_name" in failed.output
     assert not any("Traceback" in outcome.output for outcome in outcomes)
     assert not any(_PASSWORD in outcome.output for outcome in outcomes)
+    log = (file.parent / "pull.log").read_text()
+    assert "INFO [commands] - pulling 1,000 of 1,000 rows, from the first\n" in log
+    assert "INFO [commands] - 1,000 rows written" in log
+    assert "ERROR [commands] - error: table public.recruit_embedding has no column" in log
+    assert _PASSWORD not in log
 
 
 def test_address_may_come_from_the_environment_file(url: str, file: Path) -> None:

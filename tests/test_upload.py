@@ -897,7 +897,10 @@ def test_settings_have_bounds(
 
 
 def test_a_terminal_sees_a_progress_bar_and_nobody_else(jobs: Path) -> None:
-    """Rows, rows a second; a log file gets no control characters."""
+    """Rows, rows a second; a log file gets no control characters.
+
+    LOG_LEVEL=DEBUG writes its lines above the bar, LOG_FILE has them, and what is printed.
+    """
     with BatchServer([_UNAVAILABLE]) as server:
         command = [sys.executable, "-m", "streamer", "upload", "--data", "jobs.arrow"]
         shown, hidden = pty.openpty()
@@ -905,7 +908,7 @@ def test_a_terminal_sees_a_progress_bar_and_nobody_else(jobs: Path) -> None:
             [*command, "--to", server.target], cwd=jobs.parent, stderr=hidden, check=False,
             stdout=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": str(_ROOT), "TERM": "xterm",
-                 "UPLOAD_RETRY_SECONDS": "0.01"},
+                 "UPLOAD_RETRY_SECONDS": "0.01", "LOG_LEVEL": "DEBUG", "LOG_FILE": "x.log"},
         ).returncode  # fmt: skip
         os.close(hidden)
         terminal = os.read(shown, 1 << 20).decode()
@@ -915,7 +918,13 @@ def test_a_terminal_sees_a_progress_bar_and_nobody_else(jobs: Path) -> None:
     assert (0, 0) == (code, logged.code)
     assert "500/500" in terminal
     assert "rows/s" in terminal
-    assert "is sent again in" in terminal
+    assert 1 == terminal.count("is sent again in")
+    assert 1 == terminal.count("acknowledged 500 rows up to")
+    log = (jobs.parent / "x.log").read_text()
+    assert log.replace("\n", "").isprintable()
+    for line in ("DEBUG [commands.upload] - acknowledged 500 rows", "INFO [commands] - uploaded"):
+        assert 1 == log.count(line)
+    assert re.search(r"WARNING \[commands\] - the segment .+ is sent again in", log)
     assert "" == logged.err
 
 

@@ -29,9 +29,10 @@ TABLE = click.option(
 )  # fmt: skip
 
 
-def log_as(settings: Settings) -> None:
+def log_as(settings: Settings, *, is_server: bool = True) -> None:
+    """Log as the settings say, first of all what .env misspells."""
     try:
-        configure_logging(settings.log_level, settings.log_file)
+        configure_logging(settings.log_level, settings.log_file, is_server=is_server)
     except OSError as error:
         message = f"LOG_FILE {settings.log_file}: {error.strerror or error}"
         raise click.UsageError(message) from None

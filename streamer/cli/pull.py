@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamer.cli.channel_options import credentials, tls_options
-from streamer.cli.options import FROM, INTO, TABLE
+from streamer.cli.options import FROM, INTO, TABLE, log_as
 from streamer.commands.pull import pull_into_table
 from streamer.config import load_settings
 from streamer.sinks.table import OnConflict
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _EPILOG = """\b
 Settings (see README.md): DATABASE_URL, PULL_CHUNK_SIZE, PULL_COMMIT_SIZE, PULL_TRIES,
-PULL_TIMEOUT_SECONDS, LOCK_TIMEOUT_SECONDS, INDEX_MEMORY.
+PULL_TIMEOUT_SECONDS, LOCK_TIMEOUT_SECONDS, INDEX_MEMORY; LOG_FILE, LOG_LEVEL.
 
 \b
 Examples:
@@ -57,6 +57,7 @@ def command(
     committed together: whatever is killed meanwhile, running it again goes on where it was.
     """
     settings = load_settings(database_url=into)
+    log_as(settings, is_server=False)
     pull_into_table(
         settings,
         source=source,

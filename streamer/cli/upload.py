@@ -7,12 +7,13 @@ from pathlib import Path
 import click
 
 from streamer.cli.channel_options import HostPort, credentials, tls_options
+from streamer.cli.options import log_as
 from streamer.commands.upload import UploadOptions, upload
 from streamer.config import load_settings
 
 _EPILOG = """\b
 Settings (see README.md): BATCH_SERVER_HOST, BATCH_SERVER_PORT, UPLOAD_SEGMENT_ROWS,
-UPLOAD_TRIES, UPLOAD_RETRY_SECONDS, UPLOAD_TIMEOUT_SECONDS.
+UPLOAD_TRIES, UPLOAD_RETRY_SECONDS, UPLOAD_TIMEOUT_SECONDS; LOG_FILE, LOG_LEVEL.
 
 \b
 Examples:
@@ -56,8 +57,10 @@ def command(
     if after and restart:
         message = "--after and --restart each say where to begin"
         raise click.UsageError(message)
+    settings = load_settings(data_path=data)
+    log_as(settings, is_server=False)
     options = UploadOptions(
         to, after, state, failed_ids, credentials(tls=tls, ca=tls_ca, cert=tls_cert, key=tls_key),
         restart=restart,
     )  # fmt: skip
-    upload(load_settings(data_path=data), options)
+    upload(settings, options)

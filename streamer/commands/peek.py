@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -15,6 +14,7 @@ from streamer.batch_schema import id_kind_of
 from streamer.client.client import EmbeddingClient
 from streamer.client.reading import ReadPolicy
 from streamer.commands.row_bar import row_bar
+from streamer.commands.say import record, warn
 from streamer.dataset_file import id_matrix
 
 if TYPE_CHECKING:
@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 
 
 # One that doesn't answer is reported soon: somebody is waiting.
-_POLICY = ReadPolicy(
-    max_tries=3, call_seconds=60, on_retry=lambda why: click.echo(f"waiting: {why}", err=True)
-)
+_POLICY = ReadPolicy(max_tries=3, call_seconds=60, on_retry=lambda why: warn(f"waiting: {why}"))
 _SHOWN_FLOATS = 3
 _SHOWN_CHARS = 200
 # Columns of a terminal in which the names of all fields fit side by side.
@@ -57,7 +55,9 @@ def peek(
         first = list(_until(stream, rows)) if rows else []
         seconds = time.monotonic() - begin
         for name, value in headers._asdict().items():
-            console.print(Text(f"{name.replace('_', ' '):<16} {_said(value)}"), soft_wrap=True)
+            line = f"{name.replace('_', ' '):<16} {_said(value)}"
+            console.print(Text(line), soft_wrap=True)
+            record(line)
         console.print(_table(first, rows, console.width) if first else "no rows shown")
         console.print(f"first rows came after {first_seconds * 1000:,.0f} ms")
         if count_rest:
@@ -68,7 +68,9 @@ def peek(
                 for batch in stream:
                     bar.advance(batch.num_rows)
             rate = (came + bar.rows) / (seconds + time.monotonic() - begin)
-            console.print(f"{came + bar.rows:,} rows in all, {rate:,.0f} rows/s")
+            line = f"{came + bar.rows:,} rows in all, {rate:,.0f} rows/s"
+            console.print(line)
+            record(line)
 
 
 def _until(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:

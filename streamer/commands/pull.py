@@ -6,11 +6,10 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
-import click
-
 from streamer.client.client import EmbeddingClient
 from streamer.client.reading import ReadPolicy
 from streamer.commands.row_bar import row_bar
+from streamer.commands.say import say, warn
 from streamer.config import required_database
 from streamer.pull import pull
 from streamer.sinks.database import clear_errors, connect, database
@@ -47,7 +46,7 @@ def pull_into_table(
         lock = table_lock(
             connection, name,
             wait_seconds=settings.lock_timeout_seconds,
-            on_wait=lambda: click.echo(f"{name} is being loaded by another program; waiting"),
+            on_wait=lambda: say(f"{name} is being loaded by another program; waiting"),
         )  # fmt: skip
         with lock:
             with _interruption_explained(), row_bar("pull") as bar:
@@ -66,7 +65,7 @@ def pull_into_table(
                     done = rows - left if rows is not None and left is not None else 0
                     if plan.dimension is not None:
                         check_index(index, plan.dimension)
-                    click.echo(_announcement(plan))
+                    say(_announcement(plan))
                     bar.expect(rows, done)
 
                 pulled = pull(
@@ -81,7 +80,7 @@ def pull_into_table(
                     advance=bar.advance,
                 )
                 rate = bar.rate
-            click.echo(_summary(name, pulled, rate))
+            say(_summary(name, pulled, rate))
             with clear_errors():
                 if name.oid(connection) is not None:  # there may have been nothing to make it of
                     _index(connection, name, index, settings.index_memory)
@@ -92,7 +91,7 @@ def _interruption_explained() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        click.echo("not finished: `pull` without --restart goes on from its checkpoint", err=True)
+        warn("not finished: `pull` without --restart goes on from its checkpoint")
         raise
 
 
@@ -101,12 +100,12 @@ def _index(
 ) -> None:
     if kind is IndexKind.NONE:
         return
-    click.echo(f"building the {kind} index ...")
+    say(f"building the {kind} index ...")
     begin = time.monotonic()
     if build_index(connection, name, kind, memory=memory):
-        click.echo(f"built in {time.monotonic() - begin:.1f} s")
+        say(f"built in {time.monotonic() - begin:.1f} s")
     else:
-        click.echo("the table has one already")
+        say("the table has one already")
 
 
 def _announcement(plan: Plan) -> str:

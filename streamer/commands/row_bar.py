@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 import time
 from typing import TYPE_CHECKING
 
-import click
+from streamer.commands.say import record, warn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,8 +47,9 @@ class RowBar:
         """Print a line on standard error, above the bar."""
         if self._bars is not None and self._bars.live.is_started:
             self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            record(text, logging.WARNING)
         else:
-            click.echo(text, err=True)
+            warn(text)
 
 
 @contextlib.contextmanager

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
-
-import click
 
 from streamer.checkpoint import parse_checkpoint
 from streamer.client.upload import Uploader, UploadPolicy
 from streamer.client.upload_segments import id_text
 from streamer.client.upload_state import UploadState, UploadStateError
 from streamer.commands.row_bar import row_bar
+from streamer.commands.say import say, warn
 from streamer.errors import InvalidRequestError, StreamerError, quoted
 from streamer.retry import Backoff
 from streamer.store import EmbeddingStore
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from streamer.client.upload_state import Upload
     from streamer.commands.row_bar import RowBar
     from streamer.config import Settings
+
+_log = logging.getLogger(__name__)
 
 # Seconds; what UPLOAD_RETRY_SECONDS doubles to at most, unless it is more itself.
 _MAX_WAIT_SECONDS = 60.0
@@ -55,7 +57,7 @@ def upload(settings: Settings, options: UploadOptions) -> None:
     target = options.to or f"{settings.batch_server_host}:{settings.batch_server_port}"
     after = options.after or ""
     if not store.rows_after(_checkpoint(after, store)).checkpoint_found:
-        _note(f"{after} is not a row of {data.name}: the next id is the first one sent")
+        warn(f"{after} is not a row of {data.name}: the next id is the first one sent")
     with UploadState(options.state or data.with_name(f"{data.name}.upload.json")) as state:
         known = None
         if not after and not options.restart:
@@ -66,26 +68,26 @@ def upload(settings: Settings, options: UploadOptions) -> None:
                 _check_last_id(state, known, store)
         last_id = known.last_id if known else after
         if not store.rows_after(_checkpoint(last_id, store)).rows:
-            click.echo(_nothing_left(data, target, last_id, known))
+            say(_nothing_left(data, target, last_id, known))
             _check_failures(state, known)
             return
         if known:
             current, is_whole = state.resume(known, options.failed_ids)
             if not is_whole:
                 path = state.failed_ids(current)
-                _note(f"{path} was shortened: ids that failed before are missing there")
+                warn(f"{path} was shortened: ids that failed before are missing there")
         else:
             failed_ids = options.failed_ids or data.with_name(f"{data.name}.failed-ids.txt")
             fingerprint = store.info.fingerprint
             current, moved = state.begin(target, fingerprint, failed_ids, after=after)
             if moved:
-                _note(f"the failed ids of an earlier upload are in {moved} now")
+                warn(f"the failed ids of an earlier upload are in {moved} now")
         uploader = Uploader(
             target,
             store,
             credentials=options.credentials,
             policy=_policy(settings),
-            on_retry=_note,
+            on_retry=warn,
         )
         with uploader:
             current = _send(uploader, store, state, current)
@@ -109,11 +111,12 @@ def _send(
             for segment in uploader.segments(checkpoint):
                 result = uploader.send(segment, partial(_show, bar, upload.rows - earlier))
                 upload = state.acknowledge(upload, id_text(kind, segment.last_id), result)
+                _log.debug("acknowledged %d rows up to %s", upload.rows, upload.last_id)
                 _show(bar, upload.rows - earlier, 0)
                 if result.warning:
                     bar.note(f"warning: {result.warning}")
     except BaseException:
-        _note("not finished: `upload` without --restart and --after goes on from here")
+        warn("not finished: `upload` without --restart and --after goes on from here")
         raise
     finally:
         seconds = time.monotonic() - begin
@@ -136,7 +139,7 @@ def _report(state: UploadState, upload: Upload, earlier: int, left: int, seconds
         "seconds": f"{seconds:.2f} ({rows / max(seconds, 1e-9):,.0f} rows/s)",
     }
     for name, value in lines.items():
-        click.echo(f"{name:<12} {value}")
+        say(f"{name:<12} {value}")
 
 
 def _nothing_left(data: Path, target: str, last_id: str, known: Upload | None) -> str:
@@ -161,7 +164,7 @@ def _note_others(state: UploadState, target: str, fingerprint: str) -> None:
         if not other.rows:
             continue
         dataset = "this" if other.fingerprint == fingerprint else "another"
-        _note(
+        warn(
             f"{state.path} knows {other.rows:,} rows of {dataset} dataset, sent to"
             f" {other.target}; this upload to {target} begins with the first row",
         )
@@ -203,7 +206,3 @@ def _check_last_id(state: UploadState, upload: Upload, store: EmbeddingStore) ->
 def _show(bar: RowBar, done: int, sent: int) -> None:
     """Show `done` rows of this run and `sent` more, which are fewer when they are sent again."""
     bar.advance(done + sent - bar.rows)
-
-
-def _note(text: str) -> None:
-    click.echo(text, err=True)

@@ -15,6 +15,7 @@ HPACK, settings and windows are h2's.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, ClassVar
 
 import h2.events
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
 
     _Events = Iterable[ours.Event]
 
+# From where h2 quotes the peer's header on: its value may be a secret, or end a log line.
+_QUOTED = re.compile(r"""b?['"].*""", re.DOTALL)
 _MAX_STREAM_ID = 2**31 - 1
 DRAIN_PING = b"draining"
 
@@ -95,7 +98,7 @@ class Connection:
             else:
                 self._close(fault.code, failure.encode())
         except ProtocolError as error:  # h2 has its GOAWAY ready
-            failure = f"{type(error).__name__}: {error}"
+            failure = f"{type(error).__name__}: {_QUOTED.sub('...', str(error))}"
         self._has_failed = True
         self._streams.clear()
         raise ConnectionFailedError(failure)

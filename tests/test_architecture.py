@@ -277,5 +277,5 @@ def test_streamer_runs_without_pandas(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("module", sorted(_MODULES))
 def test_modules_stay_short(module: str) -> None:
-    """A module that grows beyond 300 lines is two modules."""
-    assert len(_MODULES[module].read_text().splitlines()) <= 300
+    """A module that grows beyond 400 lines is two modules."""
+    assert len(_MODULES[module].read_text().splitlines()) <= 400

@@ -293,9 +293,9 @@ def eventually(reached: Callable[[], Any], seconds: float = PATIENCE_SECONDS) ->
     return True
 
 
-def anonymous_bytes() -> int:
-    """Return this process's memory that no file is behind, server and clients together."""
-    match = re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())
+def anonymous_bytes(pid: int | str = "self") -> int:
+    """Return a process's memory that no file is behind."""
+    match = re.search(r"RssAnon:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     assert match
     return int(match[1]) * 1024
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import ssl
 import threading
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _log = logging.getLogger(__name__)
+
+# What is left of TLS 1.2 without the suites that HTTP/2 forbids (RFC 9113 section 9.2.2), which
+# is what gRPC's C-core offers, too. TLS 1.3 has no others.
+_TLS_1_2_SUITES = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 
 class TlsError(StreamerError):
@@ -100,6 +104,7 @@ class Certificates:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.set_alpn_protocols(["h2"])
         context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 9113 section 9.2
+        context.set_ciphers(_TLS_1_2_SUITES)
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
         try:
             context.load_cert_chain(
@@ -128,6 +133,34 @@ def refuse_password() -> bytes:
     """Say no where OpenSSL would ask for a password at the terminal; ValueError."""
     message = "the key is encrypted, and there is nobody to ask"
     raise ValueError(message)
+
+
+# What OpenSSL calls the mistakes that peers make most, and what that means here.
+_HANDSHAKE_FAILURES = {
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "it shows no certificate, and TLS_CLIENT_CA wants one",
+    "HTTP_REQUEST": "it does not speak TLS",
+    "WRONG_VERSION_NUMBER": "it does not speak TLS",
+    "UNSUPPORTED_PROTOCOL": "it speaks no version of TLS from 1.2 on",
+    "NO_SHARED_CIPHER": "it offers no cipher suite that HTTP/2 permits",
+    "TLSV1_ALERT_UNKNOWN_CA": "it does not trust the authority of this server's certificate",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "it does not accept this server's certificate",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "this server's certificate has expired, it says",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "it does not accept this server's certificate",
+}
+
+
+def failed_handshake(error: ssl.SSLError) -> str:
+    """Return what was wrong with a client, for the log."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not one that TLS_CLIENT_CA signed: {error.verify_message}"
+    reason = error.reason or str(error)
+    return _HANDSHAKE_FAILURES.get(reason, reason.replace("_", " ").lower())
+
+
+def subject_of(certificate: dict[str, Any] | None) -> str:
+    """Return the subject of what `SSLObject.getpeercert` returns; empty if there is none."""
+    names = (certificate or {}).get("subject", ())
+    return ", ".join(f"{key}={value}" for name in names for key, value in name)
 
 
 def _content(variable: str, path: Path) -> bytes:

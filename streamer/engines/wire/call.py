@@ -11,6 +11,7 @@ the last bytes of it are on their way.
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections import deque
 from enum import Enum, auto
@@ -70,9 +71,10 @@ class Call:
         self._callback_pool = pools[Pool.CALLBACKS]
         self._owner = owner
         self._began = owner.now()
-        self._deadline = None if head.timeout is None else self._began + head.timeout
+        deadline = None if head.timeout is None else self._began + head.timeout
+        seconds_left = functools.partial(_seconds_left, deadline, owner.now)
         self._requests = Requests(lambda run: owner.run_soon(owner.consumed, self, run))
-        self.context = Context(head, owner.peer, self._requests, self, self._seconds_left)
+        self.context = Context(head, owner.peer, self._requests, self, seconds_left)
         self._state = _State.WAITING
         self._generator: Generator[Frames, None, None] | None = None  # None: at its end, too
         self._pushed: deque[Block | None] = deque()
@@ -167,7 +169,7 @@ class Call:
             if self.handler.gives_one:
                 generator.close()
         except CallFailedError as error:
-            outcome = error
+            outcome = error.with_traceback(None)  # which refers to this frame
         except BaseException:  # a defect, or sys.exit(): the peer gets an answer all the same
             _log.exception("call from %s failed", self._owner.peer)
             outcome = CallFailedError(Status.INTERNAL, "internal error")
@@ -199,10 +201,9 @@ class Call:
         status, text, trailing = self.context.outcome(failure)
         self._owner.finish(self, status, text, trailing)
 
-    def _seconds_left(self) -> float | None:
-        if self._deadline is None:
-            return None
-        return max(self._deadline - self._owner.now(), 0.0)
+
+def _seconds_left(deadline: float | None, now: Callable[[], float]) -> float | None:
+    return None if deadline is None else max(deadline - now(), 0.0)
 
 
 def _submit(pool: Executor, action: Callable[[], None]) -> None:

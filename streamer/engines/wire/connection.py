@@ -15,6 +15,7 @@ HPACK, settings and windows are h2's.
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TYPE_CHECKING, ClassVar
 
@@ -30,6 +31,7 @@ from streamer.engines.wire.h2_state import (
     can_send,
     forget_unknown_settings,
     initiate,
+    let_go,
     limit_header_table,
     lower_windows,
     new_h2_connection,
@@ -44,6 +46,8 @@ from streamer.errors import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from h2.connection import H2Connection
 
     from streamer.codec.message_run import MessageRun
     from streamer.engines.wire.limits import Limits
@@ -68,11 +72,12 @@ class Connection:
         self._limits = limits
         self._h2 = new_h2_connection()
         self._patience = Patience(now)
-        self._meter = meter.FrameMeter(limits, self._patience, self._is_dead)
         self._preface = Preface()
         self._ping_rule = PingRule(limits.keepalive)
         self._answer = b""  # to somebody who doesn't speak HTTP/2
         self._streams = Streams(limits, self._patience, unfinished or Unfinished())
+        is_dead = functools.partial(_is_dead, self._streams, self._h2)
+        self._meter = meter.FrameMeter(limits, self._patience, is_dead)
         self._now = now
         self._is_ready = False
         self._refuses_calls = False
@@ -201,6 +206,10 @@ class Connection:
         if self._is_open:
             self._close(ErrorCodes.NO_ERROR)
 
+    def lost(self) -> None:
+        """Take note that the connection is gone; nothing may be asked of it any more."""
+        let_go(self._h2)
+
     @property
     def _is_open(self) -> bool:
         """Whether HTTP/2 is spoken: from the peer's preface to its first fault."""
@@ -217,9 +226,6 @@ class Connection:
         if data:
             initiate(self._h2, self._limits)
         return data
-
-    def _is_dead(self, stream_id: int) -> bool:
-        return stream_id not in self._streams and was_opened(self._h2, stream_id)
 
     def _on_settings(self, event: h2.events.RemoteSettingsChanged) -> _Events:
         limit_header_table(self._h2)
@@ -301,3 +307,7 @@ class Connection:
         h2.events.PingAckReceived: _on_ping_answer,
         h2.events.ConnectionTerminated: _on_goaway,
     }
+
+
+def _is_dead(streams: Streams, connection: H2Connection, stream_id: int) -> bool:
+    return stream_id not in streams and was_opened(connection, stream_id)

@@ -66,6 +66,7 @@ class Requests:
     def cancel(self) -> None:
         """Let go of messages that nobody has taken; whoever waits for more waits in vain."""
         self._is_cancelled = True
+        self._taken = lambda _: None  # it refers to the call, which refers to this
         with contextlib.suppress(queue.Empty):
             while True:
                 self._queue.get_nowait()
@@ -118,7 +119,7 @@ class Context(grpc.ServicerContext):
         self.requests = requests
         self.head = head
         self._peer = peer
-        self._control = control
+        self._control: CallControl | None = control  # None when the call is over
         self._seconds_left = seconds_left
         self._lock = threading.Lock()
         self._callbacks: list[Callable[[], None]] | None = []
@@ -131,6 +132,7 @@ class Context(grpc.ServicerContext):
         """Take note that the call is over; return the callbacks to be called."""
         with self._lock:
             callbacks, self._callbacks = self._callbacks or [], None
+        self._control = None
         return callbacks
 
     def is_active(self) -> bool:
@@ -140,7 +142,8 @@ class Context(grpc.ServicerContext):
         return self._seconds_left()
 
     def cancel(self) -> bool:
-        self._control.cancel_soon()
+        if control := self._control:
+            control.cancel_soon()
         return True
 
     def add_callback(self, callback: Callable[[], None]) -> bool:
@@ -181,7 +184,8 @@ class Context(grpc.ServicerContext):
         except ValueError:
             raise CallFailedError(Status.INTERNAL, _BAD_METADATA) from None
         self._has_sent_headers = True
-        self._control.send_headers_soon(metadata)
+        if control := self._control:
+            control.send_headers_soon(metadata)
 
     def ensure_headers(self) -> None:
         """Send headers without metadata, unless some were sent: a message follows."""

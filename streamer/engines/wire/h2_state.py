@@ -138,3 +138,11 @@ def lower_windows(connection: H2Connection, stream_id: int, data_bytes: int) -> 
     """
     connection.outbound_flow_control_window -= data_bytes
     connection.streams[stream_id].outbound_flow_control_window -= data_bytes
+
+
+def let_go(connection: H2Connection) -> None:
+    """Make an end of a connection that nobody uses any more.
+
+    It keeps methods of its own in a table: without this it would wait for the collector.
+    """
+    connection._frame_dispatch_table.clear()  # noqa: SLF001

@@ -70,7 +70,20 @@ class BaseLink(ABC):
             if self._read_while_blocked >= _READ_WHILE_BLOCKED_BYTES:
                 self._listen(wanted=False)
         if not self._is_closing:
-            self.session.guarded(self.session.received, data)
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        self.session.guarded(self.session.received, data)
+
+    def _lost(self) -> None:
+        """Take note that the connection is gone, and let go of the session.
+
+        The two refer to each other. Left to the collector, what streams held would stay
+        until it comes by.
+        """
+        self._is_shut = True
+        self.session.lost()
+        del self.session
 
     def _blocked(self) -> None:
         """Take note that the peer takes nothing now."""

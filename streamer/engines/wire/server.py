@@ -23,7 +23,7 @@ from streamer.engines.wire.pump import Pump
 from streamer.engines.wire.session import Session
 from streamer.engines.wire.socket_link import SocketLink
 from streamer.engines.wire.times import LAST_WORDS_SECONDS
-from streamer.engines.wire.transport_link import TransportLink
+from streamer.engines.wire.tls_link import TlsLink
 from streamer.errors import Status
 
 if TYPE_CHECKING:
@@ -101,7 +101,6 @@ class WireServer:
         self._thread = threading.Thread(target=self._run, name="wire", daemon=True)
         self._pump = Pump(self.loop)
         self._sessions: set[Session] = set()
-        self._handshakes: set[asyncio.Task[None]] = set()
         self.open_streams = 0
         self._refused = 0
         self._empty = asyncio.Event()
@@ -190,7 +189,7 @@ class WireServer:
                 self.loop.remove_reader(each)
             self.loop.call_later(_RETRY_ACCEPT_SECONDS, self._listen)
             return
-        if len(self._sessions) + len(self._handshakes) >= self.limits.max_connections:
+        if len(self._sessions) >= self.limits.max_connections:
             peer_socket.close()
             self._refused += 1
             return
@@ -199,27 +198,7 @@ class WireServer:
         if self._tls is None:
             SocketLink(self, self._pump, peer_socket, _peer(address))
         else:
-            task = self.loop.create_task(self._shake_hands(self._tls, peer_socket, address))
-            self._handshakes.add(task)
-            task.add_done_callback(self._handshakes.discard)
-
-    async def _shake_hands(
-        self,
-        tls: Callable[[], ssl.SSLContext],
-        peer_socket: socket.socket,
-        address: tuple[str, int],
-    ) -> None:
-        try:
-            await self.loop.connect_accepted_socket(
-                lambda: TransportLink(self, self._pump, _peer(address)),
-                peer_socket,
-                ssl=tls(),
-                ssl_handshake_timeout=self.limits.handshake_seconds,
-                ssl_shutdown_timeout=LAST_WORDS_SECONDS,
-            )
-        except OSError as error:  # ssl.SSLError and timeouts included
-            _log.info("TLS handshake with %s failed: %s", _peer(address), error)
-            peer_socket.close()
+            TlsLink(self, self._pump, peer_socket, _peer(address), self._tls())
 
     def _check(self) -> None:
         self.loop.call_later(_CHECK_SECONDS, self._check)
@@ -237,8 +216,6 @@ class WireServer:
             self.loop.remove_reader(listener)
             listener.close()
         self._listeners = []
-        for task in self._handshakes:
-            task.cancel()
         for end, wait_seconds in (
             (Session.drain, grace_seconds),
             (Session.cut_off, LAST_WORDS_SECONDS),

@@ -85,6 +85,8 @@ class Session:
     def lost(self) -> None:
         """Take note that the connection is gone."""
         self._end_calls()
+        self._turns.clear()
+        self._core.lost()
         self._host.closed(self)
 
     def next_output(self) -> bytes | Outgoing | None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # for long.
 _READ_BYTES = 16_384
 # Outputs are sent together up to here; a system call costs as much as copying this.
-_SMALL_BYTES = 16_384
+SMALL_BYTES = 16_384
 
 
 class SocketLink(BaseLink):
@@ -46,12 +46,12 @@ class SocketLink(BaseLink):
     def abort(self) -> None:
         """Close at once."""
         if not self._is_gone:
-            self._is_gone = self._is_shut = True
+            self._is_gone = True
             self._listen(wanted=False)
             self._loop.remove_writer(self._descriptor)
             self._outgoing = None
             self._socket.close()
-            self.session.lost()
+            self._lost()
 
     def _write(self) -> None:
         """Make one system call, if there is anything to write."""
@@ -82,7 +82,7 @@ class SocketLink(BaseLink):
         """Return what is due, small things together: the answer of a unary call is three."""
         outputs: list[Outgoing] = []
         size = 0
-        while size < _SMALL_BYTES:
+        while size < SMALL_BYTES:
             output = self.session.guarded(self.session.next_output)
             if output is None:
                 break

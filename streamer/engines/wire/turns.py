@@ -37,6 +37,11 @@ class Turns:
     def drop(self, stream_id: int) -> None:
         self._waiting.pop(stream_id, None)
 
+    def clear(self) -> None:
+        """Forget all calls, those that were dropped, too."""
+        self._ready.clear()
+        self._waiting.clear()
+
     def window_opened(self, stream_id: int) -> None:
         """Take note that a stream may send more; 0: perhaps any of them."""
         for waiting in (stream_id,) if stream_id else tuple(self._waiting):

@@ -15,6 +15,7 @@ import click
 
 from streamer import __version__
 from streamer.commands.say import record
+from streamer.diagnosis import be_diagnosable
 from streamer.errors import StreamerError
 from streamer.heap import keep_little
 
@@ -74,6 +75,7 @@ def main() -> None:
 
 def run() -> None:
     """Run the command; what is wrong becomes one line and an exit code."""
+    be_diagnosable()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # rows have text that no ASCII terminal shows
             stream.reconfigure(errors="backslashreplace")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
+import termios
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from tests.wire_peer import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 _ROOT = Path(__file__).parent.parent
 _SECONDS = 60
@@ -21,6 +25,27 @@ _SECONDS = 60
 
 def environment(**extra: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(_ROOT), **extra}
+
+
+@contextlib.contextmanager
+def terminal() -> Iterator[tuple[Callable[[], None], dict[str, Any]]]:
+    """Yield what closes a terminal, and options of Popen that make it the process's."""
+    controller, end = pty.openpty()
+
+    def close() -> None:
+        with contextlib.suppress(OSError):
+            os.close(controller)
+
+    options = {
+        "stdin": end,
+        "start_new_session": True,
+        "preexec_fn": lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    }
+    try:
+        yield close, options
+    finally:
+        os.close(end)
+        close()
 
 
 class Serving:
@@ -46,9 +71,9 @@ class Serving:
         assert match, self.log.read_text()
         self.target = f"127.0.0.1:{match[2]}"
 
-    def wait_for(self, text: str) -> None:
-        """Wait until the log has `text`."""
-        assert eventually(lambda: text in self.log.read_text(), _SECONDS), self.log.read_text()
+    def wait_for(self, text: str, after: int = 0) -> None:
+        """Wait until the log has `text` behind its first `after` characters."""
+        assert eventually(lambda: text in self.log.read_text()[after:], _SECONDS), text
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)

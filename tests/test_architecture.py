@@ -131,6 +131,7 @@ _MAY_IMPORT: dict[str, set[str]] = {
     "streamer.config": {"streamer.chunking", "streamer.errors"},
     "streamer.heap": set(),
     "streamer.log_file": set(),
+    "streamer.diagnosis": set(),
     "streamer.logs": {"streamer.log_file"},
     "streamer.commands": {"streamer", "convert.id_text"},
     "streamer.cli": {"streamer", "convert.settings"},

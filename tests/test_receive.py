@@ -16,7 +16,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 from urllib.parse import urlsplit
 
 import grpc
@@ -45,9 +45,10 @@ from tests.postgres import (
     run,
     session_url,
 )
+from tests.serving import terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import pyarrow as pa
 
@@ -376,6 +377,8 @@ def test_a_session_that_the_database_ends_is_unavailable(
 class _Process:
     """The real `streamer receive`."""
 
+    popen: ClassVar[Mapping[str, Any]] = {}
+
     def __init__(self, folder: Path, url: str, *options: str, **settings: str) -> None:
         self.log = folder / "receive.log"
         with self.log.open("a") as log:
@@ -385,7 +388,7 @@ class _Process:
                     "--host", "127.0.0.1", "--port", "0", *options,  # the last --port counts
                 ],
                 cwd=folder, env=_environment(**settings), stdout=subprocess.PIPE, stderr=log,
-                text=True,
+                text=True, **self.popen,
             )  # fmt: skip
         assert self.process.stdout
         listening = re.fullmatch(r"listening on (\S+)\n", self.process.stdout.readline())
@@ -514,11 +517,16 @@ def test_a_closed_terminal_ends_it_and_its_embedded_server(tmp_path: Path) -> No
     """SIGHUP, also twice, is as SIGTERM: PostgreSQL isn't left running."""
     folder = open_folder()
     try:
-        with _Process(tmp_path, f"embedded:{folder}/jobs") as receiver:
-            receiver.process.send_signal(signal.SIGHUP)
-            time.sleep(0.05)
-            receiver.process.send_signal(signal.SIGHUP)
-            assert 0 == receiver.process.wait(_SECONDS)
+        with terminal() as (close, options):
+
+            class InTerminal(_Process):
+                popen = options
+
+            with InTerminal(tmp_path, f"embedded:{folder}/jobs") as receiver:
+                close()
+                time.sleep(0.05)
+                receiver.process.send_signal(signal.SIGHUP)
+                assert 0 == receiver.process.wait(_SECONDS)
         commands = [p.info["cmdline"] or [] for p in psutil.process_iter(["cmdline"])]
     finally:
         shutil.rmtree(folder)

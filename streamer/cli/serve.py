@@ -48,7 +48,7 @@ def command(
     *, data: Path | None, host: str | None, port: int | None, engine: str | None,
     on_unknown_checkpoint: str | None, log_level: str | None,
 ) -> None:  # fmt: skip
-    """Answer gRPC calls until SIGTERM or Ctrl-C.
+    """Answer gRPC calls until SIGTERM or Ctrl-C; README.md says what other signals do.
 
     Prints one line, `listening on HOST:PORT`, once it accepts calls. A new dataset file
     that takes the place of the old one is served from the next call on.

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 from typing import TYPE_CHECKING
 
 import click
 
 from streamer import __version__
+from streamer.commands.signals import OperatorSignals
 from streamer.config import Engine
 from streamer.engines.grpcio import GrpcioEngine
 from streamer.engines.tls import Certificates
 from streamer.engines.wire.engine import WireEngine
 from streamer.engines.wire.limits import Limits
+from streamer.logs import log_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,33 +51,32 @@ def run_engine(
     host: str,
     port: int,
     limits: Limits,
+    look_again: Callable[[], None] = lambda: None,
     after_grace: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve until SIGTERM, SIGINT or SIGHUP, then drain; another signal ends it at once.
+    """Serve until told to stop by a signal, then drain: see OperatorSignals.
 
-    SIGHUP is what a terminal sends when it is closed, often twice: the second one is ignored.
-    Prints `listening on HOST:PORT` once calls are accepted. `after_grace` is called if
-    methods are still at work when their calls have been ended. AddressError, TlsError.
+    Prints `listening on HOST:PORT` once calls are accepted. `look_again` is called when the
+    files in use are to be looked at, `after_grace` if methods are still at work when their
+    calls have been ended. AddressError, TlsError.
     """
-    server = _start(service, settings, host, port, limits)
-    stopping = threading.Event()
+    certificates = _certificates(settings)
+    server = _start(
+        service, settings, host=host, port=port, limits=limits, certificates=certificates
+    )
 
-    def stop(number: int, _frame: object) -> None:
-        _log.info("%s: draining", signal.Signals(number).name)
-        for again in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(again, signal.SIG_DFL)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        stopping.set()
+    def look_again_at_all() -> None:
+        _look_at_log_file()
+        if certificates is not None:
+            certificates.look_again()
+        look_again()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as by nohup
-        signal.signal(signal.SIGHUP, stop)
+    signals = OperatorSignals()
     _log.info(
         "embedding-streamer %s, %s engine, on %s", __version__, settings.engine, server.address
     )
     click.echo(f"listening on {server.address}")
-    stopping.wait()
+    signals.wait_for_stop(look_again_at_all)
     timer = threading.Timer(settings.shutdown_grace_seconds + _ENDING_SECONDS, after_grace)
     timer.start()
     server.stop(settings.shutdown_grace_seconds)
@@ -84,16 +84,33 @@ def run_engine(
     _log.info("stopped")
 
 
+def _look_at_log_file() -> None:
+    file = log_file()
+    if file is None:
+        return
+    try:
+        file.look_again()
+    except OSError as error:
+        _log.warning("LOG_FILE %s stays as it is: %s", file.path, error.strerror or error)
+    else:
+        _log.info("LOG_FILE %s is open", file.path)
+
+
+def _certificates(settings: Settings) -> Certificates | None:
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return Certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+
+
 def _start(
     service: EmbeddingService | UploadService,
     settings: Settings,
+    *,
     host: str,
     port: int,
     limits: Limits,
+    certificates: Certificates | None,
 ) -> RunningEngine:
-    certificates = None
-    if settings.tls_cert is not None and settings.tls_key is not None:
-        certificates = Certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
     if settings.engine is Engine.GRPCIO:
         return GrpcioEngine(
             service,

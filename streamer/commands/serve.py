@@ -11,7 +11,7 @@ from streamer.chunking import calculate_optimal_chunk_size
 from streamer.commands.running import limits_of, run_engine
 from streamer.config import OnUnknownCheckpoint
 from streamer.dataset import Dataset
-from streamer.errors import DatasetNotFoundError
+from streamer.errors import DatasetNotFoundError, StreamerError
 from streamer.service import EmbeddingService
 
 if TYPE_CHECKING:
@@ -52,7 +52,20 @@ def serve(settings: Settings) -> None:
         host=settings.grpc_host,
         port=settings.grpc_port,
         limits=limits_of(settings),
+        look_again=lambda: _look_at(dataset),
     )
+
+
+def _look_at(dataset: Dataset) -> None:
+    try:
+        info = dataset.current().store.info
+    except StreamerError as error:
+        _log.warning("no dataset: %s", error)
+    else:
+        _log.info(
+            "dataset %s is open: %s rows, fingerprint %s",
+            dataset.path, f"{info.rows:,}", info.fingerprint[:12],
+        )  # fmt: skip
 
 
 def _chunk_rows(settings: Settings) -> Callable[[int], int]:

@@ -71,6 +71,13 @@ class Certificates:
             require_client_authentication="TLS_CLIENT_CA" in self._files,
         )
 
+    def look_again(self) -> None:
+        """Read the files if they have changed, or wouldn't do before; log the outcome."""
+        with self._lock:
+            before, self._rejected, self._complaint = self._loaded, None, ""
+        if self._current() is before and not self._complaint:
+            _log.info("the certificates in use are those of the files")
+
     def _current(self) -> _Loaded:
         with self._lock:
             try:

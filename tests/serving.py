@@ -57,11 +57,12 @@ class Serving:
         *arguments: str,
         settings: Mapping[str, str] | None = None,
         popen: Mapping[str, Any] | None = None,
+        command: str = "serve",
     ) -> None:
         self.log = folder / "server.log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "streamer", "serve", "--port", "0", *arguments],
+                [sys.executable, "-m", "streamer", command, "--port", "0", *arguments],
                 cwd=folder, env=environment(**settings or {}), stdout=subprocess.PIPE,
                 stderr=log, text=True, **popen or {},
             )  # fmt: skip

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import re
+import resource
 import signal
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import psutil
 import pytest
 import trustme
 
 from proto import embedding_stream_pb2 as pb
 from proto import embedding_stream_pb2_grpc as pb_grpc
+from streamer.commands.exposure import exposure, is_local
 from streamer.commands.running import limits_of
 from streamer.config import Settings, load_settings
 from streamer.engines.grpcio import GrpcioEngine
@@ -23,9 +27,10 @@ from tests.datasets import write_dataset
 from tests.engines import ENGINES
 from tests.serving import Serving, terminal
 from tests.test_upload_service import MemorySink
-from tests.wire_peer import ROWS, STREAM, Peer
+from tests.wire_peer import HEALTH, ROWS, STREAM, Peer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from streamer.engines.hosting import RunningEngine
@@ -211,3 +216,107 @@ def test_a_fatal_error_leaves_the_stacks_behind(tmp_path: Path) -> None:
 
     assert "Fatal Python error: Bus error" in server.log.read_text()
     assert "most recent call first" in server.log.read_text()
+
+
+def _limit_files(soft: int, hard: int) -> Callable[[], None]:
+    return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_low_limit_of_open_files_lowers_the_number_of_connections(tmp_path: Path) -> None:
+    """It is said at start; then all that fit are served, and the next is refused, not an error."""
+    with contextlib.ExitStack() as stack:
+        options = {"preexec_fn": _limit_files(64, 64)}
+        server = stack.enter_context(Serving(tmp_path, "--engine", "wire", popen=options))
+        said = re.search(
+            r"WARNING \[commands.open_files\] - only (\d+) connections fit, not the 512 of"
+            r" MAX_CONNECTIONS: the limit of open files \(ulimit -n\) is 64, and (\d+) may",
+            server.log.read_text(),
+        )
+        assert said
+        fitting = int(said[1])
+        assert 64 == fitting + int(said[2])
+        port = int(server.target.rpartition(":")[2])
+        for _ in range(fitting):
+            stack.enter_context(Peer(port)).unary(HEALTH)
+        refused = stack.enter_context(Peer(port))
+        assert refused.until_closed()
+        server.wait_for(f"refused connections: 1 more than the {fitting} that MAX_CONNECTIONS")
+        assert 0 == server.stop()
+    assert "can't accept" not in server.log.read_text()
+
+
+def test_the_soft_limit_of_open_files_is_raised(tmp_path: Path) -> None:
+    """As far as the hard one permits, and no further than needed."""
+    options = {"preexec_fn": _limit_files(64, 4096)}
+    with Serving(tmp_path, popen=options, settings={"MAX_CONNECTIONS": "100"}) as server:
+        soft, hard = psutil.Process(server.process.pid).rlimit(psutil.RLIMIT_NOFILE)
+        log = server.log.read_text()
+
+    assert 100 < soft < 200
+    assert 4096 == hard
+    assert f"the limit of open files (ulimit -n) is raised from 64 to {soft}" in log
+    assert "connections fit" not in log
+
+
+def test_grpcio_says_how_many_connections_fit(tmp_path: Path) -> None:
+    """Its engine knows no bound of connections; that they don't fit is said all the same."""
+    options = {"preexec_fn": _limit_files(64, 64)}
+    with Serving(tmp_path, "--engine", "grpcio", popen=options) as server:
+        assert "connections fit, not the 512" in server.log.read_text()
+
+
+_ANYWHERE = "0.0.0.0"  # noqa: S104 - the subject
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", True), ("localhost", True), ("::1", True), ("[::1]", True),
+        ("127.8.8.8", True), ("unix:/tmp/x", True), ("::ffff:127.0.0.1", True),
+        (_ANYWHERE, False), ("::", False), ("[::]", False), ("", False), ("192.0.2.1", False),
+        ("no.such.name.invalid", False),
+    ],
+)  # fmt: skip
+def test_what_is_local_is_known(host: str, *, expected: bool) -> None:
+    """Loopback addresses, in any spelling, and sockets in the file system."""
+    assert expected == is_local(host)
+
+
+@pytest.mark.parametrize(
+    ("host", "given", "words"),
+    [
+        (_ANYWHERE, [], ["TLS_CLIENT_CA", "TLS_CERT"]),
+        (_ANYWHERE, ["tls_cert", "tls_key"], ["TLS_CLIENT_CA"]),
+        (_ANYWHERE, ["tls_cert", "tls_key", "tls_client_ca"], []),
+        ("localhost", [], []),
+    ],
+)
+def test_what_lets_others_in_is_named(host: str, given: list[str], words: list[str]) -> None:
+    """The settings that are missing, if others can come in for lack of them."""
+    warning = exposure(host, load_settings(**dict.fromkeys(given, "x")), "do it")
+
+    assert words == re.findall(r"TLS_\w+", warning or "")
+    assert bool(words) == ("whoever reaches this address can do it" in (warning or ""))
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "can"),
+    [
+        ("serve", (), "read all rows"),
+        # Its database is down, which will do.
+        (
+            "receive", ("--into", "postgresql://127.0.0.1:1/none", "--table", "mine"),
+            "overwrite rows of mine, and add some",
+        ),
+    ],
+)  # fmt: skip
+def test_an_address_that_others_reach_is_warned_about(
+    tmp_path: Path, command: str, arguments: tuple[str, ...], can: str
+) -> None:
+    """One line says who can read, or what they can overwrite."""
+    with Serving(tmp_path, "--host", _ANYWHERE, *arguments, command=command) as server:
+        log = server.log.read_text()
+
+    (line,) = [line for line in log.splitlines() if "whoever reaches this address" in line]
+    assert f"] WARNING [commands.running] - {_ANYWHERE}:" in line
+    assert f"whoever reaches this address can {can}: clients need no certificate" in line

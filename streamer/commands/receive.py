@@ -38,5 +38,7 @@ def receive(settings: Settings, *, port: int, table: str, dimension: int | None)
                 max_message_bytes=settings.max_message_size,
                 window_bytes=settings.receive_window_size,
             ),
+            permitted=f"overwrite rows of {table}, and add some",
+            files_per_call=1,  # its connection to the database
             after_grace=sinks.cancel,
         )

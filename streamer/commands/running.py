@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from streamer import __version__
+from streamer.commands.exposure import exposure
+from streamer.commands.open_files import connections_that_fit
 from streamer.commands.signals import OperatorSignals
 from streamer.config import Engine
 from streamer.engines.grpcio import GrpcioEngine
@@ -51,16 +53,23 @@ def run_engine(
     host: str,
     port: int,
     limits: Limits,
+    permitted: str,
+    files_per_call: int = 0,
     look_again: Callable[[], None] = lambda: None,
     after_grace: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve until told to stop by a signal, then drain: see OperatorSignals.
 
-    Prints `listening on HOST:PORT` once calls are accepted. `look_again` is called when the
+    Prints `listening on HOST:PORT` once calls are accepted. `permitted` says what clients can
+    do, `files_per_call` how many files a call opens. `look_again` is called when the
     files in use are to be looked at, `after_grace` if methods are still at work when their
     calls have been ended. AddressError, TlsError.
     """
     certificates = _certificates(settings)
+    connections = connections_that_fit(
+        limits.max_connections, files_per_call * settings.max_workers
+    )
+    limits = limits._replace(max_connections=connections)
     server = _start(
         service, settings, host=host, port=port, limits=limits, certificates=certificates
     )
@@ -75,6 +84,8 @@ def run_engine(
     _log.info(
         "embedding-streamer %s, %s engine, on %s", __version__, settings.engine, server.address
     )
+    if (warning := exposure(host, settings, permitted)) is not None:
+        _log.warning("%s: %s", server.address, warning)
     click.echo(f"listening on {server.address}")
     signals.wait_for_stop(look_again_at_all)
     timer = threading.Timer(settings.shutdown_grace_seconds + _ENDING_SECONDS, after_grace)

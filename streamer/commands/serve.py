@@ -52,6 +52,7 @@ def serve(settings: Settings) -> None:
         host=settings.grpc_host,
         port=settings.grpc_port,
         limits=limits_of(settings),
+        permitted="read all rows",
         look_again=lambda: _look_at(dataset),
     )
 

@@ -6,12 +6,13 @@ variable.
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ByteSize, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from streamer.chunking import MAX_CHUNK_ROWS
 from streamer.errors import StreamerError
@@ -22,6 +23,7 @@ from streamer.errors import StreamerError
 _MAX_SECONDS = 2_147_483
 _Seconds = Annotated[float, Field(gt=0, le=_MAX_SECONDS)]
 _SecondsOrZero = Annotated[float, Field(ge=0, le=_MAX_SECONDS)]
+_PACKAGE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
 
@@ -48,6 +50,18 @@ class OnUnknownCheckpoint(StrEnum):
     REFUSE = "refuse"
 
 
+def _packages(value: Any) -> Any:  # noqa: ANN401
+    """Split `a.b, c` into packages of protobuf; ValueError."""
+    if not isinstance(value, str):
+        return value
+    packages = [package.strip() for package in value.split(",")] if value.strip() else []
+    for package in packages:
+        if not _PACKAGE.fullmatch(package):
+            message = f"{package!r} is no protobuf package, such as com.example.jobs"
+            raise ValueError(message)
+    return packages
+
+
 class Settings(BaseSettings):
     """Every setting, under its variable's name in lower case; README.md explains them."""
 
@@ -59,6 +73,8 @@ class Settings(BaseSettings):
     data_path: Path = Path("data/processed_recruitment_data.arrow")
     chunk_size: Annotated[int, Field(ge=1, le=MAX_CHUNK_ROWS)] | Literal["auto"] = 300
     max_message_size: Annotated[ByteSize, Field(ge=1024, le=2**31 - 1)] = ByteSize(16 << 20)
+    # Packages in which the services answer, too, besides their own and none.
+    service_aliases: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_packages)] = ()
     # What becomes of a call whose checkpoint is not a row of the dataset.
     on_unknown_checkpoint: OnUnknownCheckpoint = OnUnknownCheckpoint.ACCEPT
     engine: Engine = Engine.WIRE

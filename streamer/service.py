@@ -81,6 +81,9 @@ class EmbeddingService:
     `refuses_unknown_checkpoints` every call is answered as with checkpoint-policy: must-exist.
     """
 
+    # How often health looks: one stat while the file stays the same.
+    check_seconds = 1.0
+
     def __init__(
         self,
         dataset: Dataset,
@@ -95,6 +98,10 @@ class EmbeddingService:
         self._max_message_bytes = max_message_bytes
         self._refuses_unknown_checkpoints = refuses_unknown_checkpoints
         self._clock = clock
+
+    def check(self) -> None:
+        """Raise what calls would be answered now for want of a sound dataset."""
+        self._dataset.current()
 
     def get_embeddings(self, request: pb.RequestParams, caller: Caller) -> Answer:
         """Answer with one message a row."""

@@ -54,6 +54,9 @@ class UploadService:
     `block_bytes` of messages are stored at a time. May be shared between threads.
     """
 
+    # How often health looks: a connection to the database each time.
+    check_seconds = 5.0
+
     def __init__(
         self,
         open_sink: Callable[[], AbstractContextManager[RowSink]],
@@ -66,6 +69,11 @@ class UploadService:
         self._block_bytes = block_bytes
         self._max_rows = max_rows
         self._clock = clock
+
+    def check(self) -> None:
+        """Raise what calls would be answered now for want of somewhere to store rows."""
+        with self._open_sink():
+            pass
 
     def upload_embeddings(self, runs: Iterable[MessageRun], caller: Caller) -> pb.UploadResult:
         """Store every message that is a sound row; name those that aren't."""

@@ -28,6 +28,7 @@ def start_grpcio(
     max_message_bytes: int = 16 * _MIB,
     keepalive: Keepalive = _KEEPALIVE,
     certificates: Certificates | None = None,
+    **options: Any,
 ) -> GrpcioEngine:
     return GrpcioEngine(
         service,
@@ -37,6 +38,7 @@ def start_grpcio(
         max_message_bytes=max_message_bytes,
         keepalive=keepalive,
         certificates=certificates,
+        **options,
     )
 
 
@@ -50,6 +52,7 @@ def start_wire(
     keepalive: Keepalive = _KEEPALIVE,
     certificates: Certificates | None = None,
     gathers: bool = True,
+    **options: Any,
 ) -> WireEngine:
     del max_message_bytes  # the service keeps to it
     return WireEngine(
@@ -60,6 +63,7 @@ def start_wire(
         limits=Limits(keepalive=keepalive),
         certificates=certificates,
         gathers=gathers,
+        **options,
     )
 
 

@@ -59,6 +59,9 @@ def test_options_go_before_environment_before_env_file(monkeypatch: pytest.Monke
         ("SHUTDOWN_GRACE_SECONDS", "-1"),
         ("LOG_LEVEL", "LOUD"),
         ("ENGINE", "steam"),
+        ("SERVICE_ALIASES", "com.example.jobs,,x"),
+        ("SERVICE_ALIASES", "/com.example"),
+        ("SERVICE_ALIASES", "com.1x"),
         ("ON_UNKNOWN_CHECKPOINT", "restart"),
         ("HEAD_CACHE_SIZE", "-1"),
         ("MAX_CONNECTIONS", "0"),
@@ -89,6 +92,8 @@ def test_wrong_value_is_an_error_that_names_the_variable(
         ("MAX_MESSAGE_SIZE", "4MiB", 4 << 20),
         ("LOG_FILE", "logs/x.log", Path("logs/x.log")),
         ("LOG_LEVEL", "debug", "DEBUG"),
+        ("SERVICE_ALIASES", "com.alpha.backend.grpc, x_1", ("com.alpha.backend.grpc", "x_1")),
+        ("SERVICE_ALIASES", "", ()),
     ],
 )
 def test_values_may_be_written_as_people_do(

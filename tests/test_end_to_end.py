@@ -182,25 +182,36 @@ def test_automatic_chunk_size_is_logged(small: Path) -> None:
     assert " by 1000: 50 rows" in server.log.read_text()
 
 
-def test_server_waits_for_its_first_dataset(small: Path, tmp_path: Path) -> None:
-    """Without a file the server starts, says so, and serves the file once it is there."""
+@pytest.mark.parametrize(
+    ("content", "code", "said"),
+    [
+        (None, "NOT_FOUND", "no dataset file jobs.arrow yet"),
+        (b"something else", "DATA_LOSS", "dataset file jobs.arrow: it is not an Arrow file"),
+    ],
+)
+def test_server_waits_for_a_sound_dataset(
+    small: Path, tmp_path: Path, content: bytes | None, code: str, said: str
+) -> None:
+    """Without one the server starts, says so, and serves the file once it is there."""
+    if content is not None:
+        (tmp_path / "jobs.arrow").write_bytes(content)
     server = Serving(tmp_path, "--data", "jobs.arrow")
     with pytest.raises(subprocess.CalledProcessError) as refusal:
         _read(server, "GetEmbeddings")
-    (tmp_path / "jobs.arrow").write_bytes((small / "jobs.arrow").read_bytes())
+    (tmp_path / "new").write_bytes((small / "jobs.arrow").read_bytes())
+    (tmp_path / "new").replace(tmp_path / "jobs.arrow")
 
     rows = _read(server, "GetEmbeddings")
     server.stop()
 
     assert 50 == len(rows)
-    assert "NOT_FOUND" in refusal.value.stderr
-    assert "no dataset file jobs.arrow yet" in server.log.read_text()
+    assert code in refusal.value.stderr
+    assert re.search(f"NOT_SERVING: calls get {code}: .*{said}", server.log.read_text())
 
 
 @pytest.mark.parametrize(
     ("arguments", "variables", "code", "text"),
     [
-        (["serve", "--port", "0", "--data", "bad.arrow"], {}, 1, "it is not an Arrow file"),
         (["serve"], {"GRPC_PORT": "x"}, 2, "GRPC_PORT is 'x'"),
         (["serve", "--port", "0", "--host", "192.0.2.1"], {}, 1, "can't listen on 192.0.2.1:0"),
         (["serve"], {"LOG_FILE": "/dev/null/x"}, 2, "LOG_FILE /dev/null/x"),

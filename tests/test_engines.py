@@ -26,8 +26,8 @@ from proto import embedding_stream_pb2 as pb
 from proto import embedding_stream_pb2_grpc as pb_grpc
 from streamer.codec.frames import JoinedFrames, prefixes
 from streamer.dataset import Dataset
+from streamer.engines.addresses import AddressError
 from streamer.engines.grpcio import _options
-from streamer.engines.hosting import AddressError
 from streamer.engines.keepalive import Keepalive
 from streamer.service import Answer, Caller, EmbeddingService
 from tests.datasets import FINGERPRINT, id_texts, write_dataset
@@ -144,6 +144,11 @@ class _FailingService:
 
     stream_embedding = get_embeddings
 
+    check_seconds = 60.0
+
+    def check(self) -> None:
+        """Find nothing in the way of calls."""
+
 
 @pytest.mark.parametrize(
     ("error", "code"),
@@ -180,6 +185,11 @@ class _EndlessService:
         return Answer((), self._frames())
 
     stream_embedding = get_embeddings
+
+    check_seconds = 60.0
+
+    def check(self) -> None:
+        """Find nothing in the way of calls."""
 
     def _frames(self) -> Generator[JoinedFrames, None, None]:
         size = _MIB // 64 - 5

@@ -35,6 +35,7 @@ from streamer.upload_service import UploadService
 from tests.certificates import Files
 from tests.datasets import make_batch, messages_of, write_dataset
 from tests.engines import ENGINES, start_grpcio
+from tests.health import Watch, checked
 from tests.postgres import (
     TABLE,
     Postgres,
@@ -82,10 +83,12 @@ def _send(channel: grpc.Channel, rows: Iterable[pb.Embedding], **options: Any) -
 
 @contextlib.contextmanager
 def _receiving(
-    engine: str, url: str, *, dimension: int | None = None, table: str = TABLE
-) -> Iterator[Receiver]:
+    engine: str, url: str, *, dimension: int | None = None, table: str = TABLE,
+    check_seconds: float = 3600.0,
+) -> Iterator[Receiver]:  # fmt: skip
     with database(url) as dsn:
         service = UploadService(UploadSinks(dsn, table, dimension).open, block_bytes=32 << 10)
+        service.check_seconds = check_seconds
         limits = Limits().for_uploads(max_message_bytes=16 * _MIB, window_bytes=_MIB)
         server = (
             start_grpcio(service)
@@ -300,6 +303,29 @@ def test_overlapping_uploads_end_well(engine: str, url: str, batch: pa.RecordBat
     assert set(refused) <= {"UNAVAILABLE"}
     assert_table_holds(url, batch)
     assert [(200,)] == run(url, "SELECT count(*) FROM embedding_streamer_dead_letter")
+
+
+# Health
+
+
+def test_the_service_is_serving_while_its_database_answers(engine: str, url: str) -> None:
+    """Away at the start, there, away again; the process is SERVING all the while."""
+    name = urlsplit(url).path[1:]
+    admit = f"ALTER DATABASE {name} ALLOW_CONNECTIONS"
+    server = urlsplit(url)._replace(path="/postgres").geturl()
+    run(server, f"{admit} false")
+    with _receiving(engine, url, check_seconds=0.1) as receiver:
+        watch = Watch(receiver.channel, "embedding.EmbeddingUploadService")
+
+        assert "NOT_SERVING" == watch.next()
+        run(server, f"{admit} true")
+        assert "SERVING" == watch.next()
+        assert "SERVING" == checked(receiver.channel, "EmbeddingUploadService")
+        run(server, f"{admit} false")
+        assert "NOT_SERVING" == watch.next()
+        assert "NOT_SERVING" == checked(receiver.channel, "EmbeddingUploadService")
+        assert "SERVING" == checked(receiver.channel, "")
+        watch.cancel()
 
 
 # Calls that end early
@@ -597,7 +623,7 @@ def test_a_database_that_goes_and_comes_back(
             _Process(tmp_path, url, "--engine", engine, RECEIVE_COMMIT_SIZE="16KB") as receiver,
             grpc.insecure_channel(receiver.target) as channel,
         ):
-            assert "senders are told UNAVAILABLE until it is" in receiver.log.read_text()
+            assert "NOT_SERVING: calls get UNAVAILABLE" in receiver.log.read_text()
             code, text = _failure(lambda: _send(channel, rows))
             assert ("UNAVAILABLE", True) == (code, text.startswith("the database is not there"))
             postgres.start()

@@ -226,6 +226,11 @@ class _TrackedService:
 
     stream_embedding = get_embeddings
 
+    check_seconds = 60.0
+
+    def check(self) -> None:
+        """Find nothing in the way of calls."""
+
     def _frames(self) -> Generator[JoinedFrames, None, None]:
         for number in range(self._blocks):
             # Freed at once when its last owner goes: using it after that is no secret.

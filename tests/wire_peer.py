@@ -270,6 +270,11 @@ class EndlessService:
 
     stream_embedding = get_embeddings
 
+    check_seconds = 60.0
+
+    def check(self) -> None:
+        """Find nothing in the way of calls."""
+
     def _frames(self) -> Generator[JoinedFrames, None, None]:
         with self._lock:
             self.open += 1

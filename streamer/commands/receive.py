@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import contextlib
 from typing import TYPE_CHECKING
 
 from streamer.commands.running import limits_of, run_engine
@@ -14,23 +14,20 @@ from streamer.upload_service import UploadService
 if TYPE_CHECKING:
     from streamer.config import Settings
 
-_log = logging.getLogger(__name__)
-
 
 def receive(settings: Settings, *, port: int, table: str, dimension: int | None) -> None:
     """Store rows in `table` of DATABASE_URL until told to stop.
 
-    A database that is down meanwhile, or from the start, is UNAVAILABLE to senders.
+    A database that is down meanwhile, or from the start, is UNAVAILABLE to senders, and
+    health checks are answered with NOT_SERVING.
     """
     with database(required_database(settings)) as dsn:
         sinks = UploadSinks(dsn, table, dimension)
-        try:
-            with sinks.open():
-                pass
-        except DatabaseDownError as error:
-            _log.warning("%s; senders are told UNAVAILABLE until it is", error)
+        service = UploadService(sinks.open, block_bytes=settings.receive_commit_size)
+        with contextlib.suppress(DatabaseDownError):  # it is awaited, as health and the log say
+            service.check()
         run_engine(
-            UploadService(sinks.open, block_bytes=settings.receive_commit_size),
+            service,
             settings,
             host=settings.grpc_host,
             port=port,

@@ -131,6 +131,7 @@ def _start(
             max_message_bytes=settings.max_message_size,
             receive_window_bytes=limits.receive_window_bytes,
             certificates=certificates,
+            alias_packages=settings.service_aliases,
         )
     return WireEngine(
         service,
@@ -139,4 +140,5 @@ def _start(
         max_workers=settings.max_workers,
         limits=limits,
         certificates=certificates,
+        alias_packages=settings.service_aliases,
     )

@@ -11,7 +11,7 @@ from streamer.chunking import calculate_optimal_chunk_size
 from streamer.commands.running import limits_of, run_engine
 from streamer.config import OnUnknownCheckpoint
 from streamer.dataset import Dataset
-from streamer.errors import DatasetNotFoundError, StreamerError
+from streamer.errors import StreamerError
 from streamer.service import EmbeddingService
 
 if TYPE_CHECKING:
@@ -29,17 +29,11 @@ _AUTO_SAFETY_FACTOR = 0.1
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal ends it at once.
 
-    Raises StreamerError if the dataset file is damaged or the address can't be had. A
-    dataset file that isn't there yet is awaited: calls get NOT_FOUND meanwhile.
+    Raises StreamerError if the address can't be had. A sound dataset file is awaited: calls
+    get NOT_FOUND or DATA_LOSS meanwhile, and health checks NOT_SERVING.
     """
+    _log.info("the dataset file is %s", settings.data_path.absolute())
     dataset = Dataset(settings.data_path, kept_head_bytes=settings.head_cache_size)
-    try:
-        dataset.current()
-    except DatasetNotFoundError:
-        _log.warning(
-            "no dataset file %s yet: calls get NOT_FOUND until `python -m convert` makes it",
-            settings.data_path,
-        )
     service = EmbeddingService(
         dataset,
         chunk_rows=_chunk_rows(settings),

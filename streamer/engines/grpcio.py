@@ -16,19 +16,14 @@ from typing import TYPE_CHECKING, Any, cast
 import grpc
 
 from streamer.codec.message_run import MessageRun
-from streamer.engines.hosting import (
-    AddressError,
-    add_standard_services,
-    format_address,
-    hosted,
-    listening_sockets,
-)
+from streamer.engines.addresses import AddressError, format_address, listening_sockets
+from streamer.engines.hosting import Hosted, add_standard_services, hosted
 from streamer.engines.keepalive import Keepalive
 from streamer.errors import StreamerError, answer_for
 from streamer.service import VERSION_HEADER, Answer, Caller, parse_request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from proto import embedding_stream_pb2 as pb
     from streamer.codec.frames import JoinedFrames
@@ -74,6 +69,7 @@ class GrpcioEngine:
         receive_window_bytes: int = 65_535,
         keepalive: Keepalive = Keepalive(),  # noqa: B008 - immutable
         certificates: Certificates | None = None,
+        alias_packages: Sequence[str] = (),
     ) -> None:
         """Listen and accept calls; AddressError if that can't be had."""
         self._stream_pool = ThreadPoolExecutor(max_workers, thread_name_prefix="stream")
@@ -90,15 +86,18 @@ class GrpcioEngine:
                 *_options(keepalive),
             ],
         )
-        self._server.add_generic_rpc_handlers((_handlers(service, self._stream_pool),))
-        self._health = add_standard_services(self._server, hosted(service).name)
+        methods = hosted(service, alias_packages)
+        self._server.add_generic_rpc_handlers(_handlers(methods, self._stream_pool))
+        add_standard_services(self._server, methods)
+        self._health = methods.health
         self.port = _bind(self._server, host, port, certificates)
         self.address = format_address(host, self.port)
+        self._health.start()
         self._server.start()
 
     def stop(self, grace_seconds: float) -> None:
         """Accept no more calls, wait for those under way, end those that take longer."""
-        self._health.enter_graceful_shutdown()
+        self._health.stop()
         self._server.stop(grace_seconds).wait()
         self._stream_pool.shutdown()
         self._other_pool.shutdown()
@@ -118,10 +117,7 @@ def _bind(server: grpc.Server, host: str, port: int, certificates: Certificates 
         raise AddressError(message) from None
 
 
-def _handlers(
-    service: EmbeddingService | UploadService, pool: ThreadPoolExecutor
-) -> grpc.GenericRpcHandler:
-    methods = hosted(service)
+def _handlers(methods: Hosted, pool: ThreadPoolExecutor) -> list[grpc.GenericRpcHandler]:
     streams: Handlers = {
         name: grpc.unary_stream_rpc_method_handler(_stream(method, pool))
         for name, method in methods.streams.items()
@@ -130,7 +126,7 @@ def _handlers(
         name: grpc.stream_unary_rpc_method_handler(_upload(method, pool))
         for name, method in methods.uploads.items()
     }
-    return grpc.method_handlers_generic_handler(methods.name, streams | uploads)
+    return [grpc.method_handlers_generic_handler(name, streams | uploads) for name in methods.names]
 
 
 def _stream(

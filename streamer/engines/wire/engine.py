@@ -10,6 +10,8 @@ from streamer.engines.wire.limits import Limits
 from streamer.engines.wire.server import WireServer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from streamer.engines.tls import Certificates
     from streamer.service import EmbeddingService
     from streamer.upload_service import UploadService
@@ -32,6 +34,7 @@ class WireEngine:
         limits: Limits = Limits(),  # noqa: B008 - immutable
         certificates: Certificates | None = None,
         gathers: bool = True,
+        alias_packages: Sequence[str] = (),
     ) -> None:
         """Listen and accept calls; AddressError if that can't be had."""
         self._server = WireServer(
@@ -41,7 +44,7 @@ class WireEngine:
             max_workers=max_workers,
             tls=certificates.server_context if certificates else None,
         )
-        methods = hosted(service)
+        methods = hosted(service, alias_packages)
         gathers = gathers and certificates is None
         handlers = {
             name: upload_handler(method, limits.stall_seconds)
@@ -49,13 +52,16 @@ class WireEngine:
         }
         for name, method in methods.streams.items():
             handlers[name] = block_handler(method, gathers=gathers)
-        self._server.add_handlers(methods.name, handlers)
-        self._health = add_standard_services(self._server, methods.name)
+        for name in methods.names:
+            self._server.add_handlers(name, handlers)
+        add_standard_services(self._server, methods)
+        self._health = methods.health
         self.port = self._server.port
         self.address = self._server.address
+        self._health.start()
         self._server.start()
 
     def stop(self, grace_seconds: float) -> None:
         """Accept no more calls, wait for those under way, end those that take longer."""
-        self._health.enter_graceful_shutdown()
+        self._health.stop()
         self._server.stop(grace_seconds)

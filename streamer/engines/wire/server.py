@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from streamer.engines.hosting import format_address, listening_sockets
+from streamer.engines.addresses import format_address, listening_sockets
 from streamer.engines.wire.context import CallFailedError
 from streamer.engines.wire.handlers import Pool, servicer_handler
 from streamer.engines.wire.limits import Limits

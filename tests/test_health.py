@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2
 
 from proto import embedding_stream_pb2 as pb
 from streamer.dataset import Dataset
@@ -14,6 +15,7 @@ from streamer.service import EmbeddingService
 from tests.datasets import write_dataset
 from tests.engines import ENGINES, STARTERS
 from tests.health import Watch, checked
+from tests.wire_peer import Peer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 _SECONDS = 60.0
 _STREAMS = "embedding.EmbeddingStreamService"
+_INITIAL_WINDOW_SIZE = 4  # its number among the settings of HTTP/2
 _ALIAS = "com.alpha.backend.grpc"
 _STREAM_NAMES = [_STREAMS, "EmbeddingStreamService", f"{_ALIAS}.EmbeddingStreamService"]
 
@@ -117,3 +120,27 @@ def test_health_checks_open_nothing_themselves(engine: str, tmp_path: Path) -> N
         assert {"SERVING"} == {checked(channel, _STREAMS) for _ in range(200)}
 
     assert 1 <= service.looks < 200
+
+
+def test_watchers_that_take_nothing_or_leave_hold_up_nobody(engine: str, tmp_path: Path) -> None:
+    """Others are told of each change, and checks are answered, while some take no message."""
+    path, other = tmp_path / "jobs.arrow", tmp_path / "other"
+    write_dataset(other)
+    request = health_pb2.HealthCheckRequest(service=_STREAMS).SerializeToString()
+    with _running(engine, _service(path)) as (server, channel), contextlib.ExitStack() as peers:
+        for _ in range(3):
+            peer = peers.enter_context(Peer(server.port, settings={_INITIAL_WINDOW_SIZE: 0}))
+            peer.call("/grpc.health.v1.Health/Watch", request)
+        watch = Watch(channel, _STREAMS)
+        assert "NOT_SERVING" == watch.next()
+        for _ in range(5):
+            leaving = [Watch(channel, _STREAMS) for _ in range(5)]
+            assert {"NOT_SERVING"} == {each.next() for each in leaving}
+            other.replace(path)
+            assert "SERVING" == watch.next()
+            for each in leaving:
+                each.cancel()
+            path.rename(other)
+            assert "NOT_SERVING" == watch.next()
+            assert "NOT_SERVING" == checked(channel, _STREAMS)
+        watch.cancel()

@@ -38,6 +38,8 @@ _log = logging.getLogger(__name__)
 # Health checks and reflection have threads of their own: they must answer while every
 # worker streams.
 _OTHER_WORKERS = 2
+# So does each health Watch, for as long as it lasts; further ones wait for their first answer.
+_WATCH_WORKERS = 64
 # Messages of an upload that are handed over together.
 _RUN_MESSAGES = 64
 _RUN_BYTES = 1 << 20
@@ -74,6 +76,7 @@ class GrpcioEngine:
         """Listen and accept calls; AddressError if that can't be had."""
         self._stream_pool = ThreadPoolExecutor(max_workers, thread_name_prefix="stream")
         self._other_pool = ThreadPoolExecutor(_OTHER_WORKERS, thread_name_prefix="other")
+        self._watch_pool = ThreadPoolExecutor(_WATCH_WORKERS, thread_name_prefix="watch")
         self._server = grpc.server(
             self._other_pool,
             options=[
@@ -88,8 +91,7 @@ class GrpcioEngine:
         )
         methods = hosted(service, alias_packages)
         self._server.add_generic_rpc_handlers(_handlers(methods, self._stream_pool))
-        add_standard_services(self._server, methods)
-        self._health = methods.health
+        self._health = add_standard_services(self._server, methods, self._watch_pool)
         self.port = _bind(self._server, host, port, certificates)
         self.address = format_address(host, self.port)
         self._health.start()
@@ -101,6 +103,7 @@ class GrpcioEngine:
         self._server.stop(grace_seconds).wait()
         self._stream_pool.shutdown()
         self._other_pool.shutdown()
+        self._watch_pool.shutdown()
 
 
 def _bind(server: grpc.Server, host: str, port: int, certificates: Certificates | None) -> int:

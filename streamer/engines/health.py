@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from grpc_health.v1 import health, health_pb2
 
@@ -18,6 +18,9 @@ from streamer.errors import StreamerError, answer_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from concurrent.futures import ThreadPoolExecutor
+
+    import grpc
 
 _log = logging.getLogger(__name__)
 
@@ -31,13 +34,20 @@ class Health:
     """What health checks are answered of one service.
 
     `check` raises what the service's calls would be answered now, and is called every
-    `check_seconds` from `start` on. `stop` makes the service NOT_SERVING for good.
+    `check_seconds` from `start` on. `stop` makes the service NOT_SERVING for good. With a
+    `watch_pool` each Watch has a thread of it.
     """
 
     def __init__(
-        self, names: Sequence[str], check: Callable[[], object], check_seconds: float
+        self,
+        names: Sequence[str],
+        check: Callable[[], object],
+        check_seconds: float,
+        watch_pool: ThreadPoolExecutor | None = None,
     ) -> None:
         self.servicer = health.HealthServicer()
+        if watch_pool is not None:
+            _watch_in_threads(self.servicer, watch_pool)
         self._names = names
         self._check = check
         self._check_seconds = check_seconds
@@ -88,3 +98,19 @@ class Health:
     def _say(self, status: int) -> None:
         for name in self._names:
             self.servicer.set(name, status)
+
+
+def _watch_in_threads(servicer: Any, pool: ThreadPoolExecutor) -> None:  # noqa: ANN401
+    """Let each Watch wait for changes in a thread of its own.
+
+    By itself the servicer tells watchers by callbacks while it holds its lock, and grpcio's
+    return when the message has been sent: one watcher that takes nothing, or cancels at that
+    moment, and no health check is answered any more.
+    """
+    watch = servicer.Watch
+
+    def watch_blocking(request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ANN401
+        return watch(request, context)
+
+    watch_blocking.experimental_thread_pool = pool  # type: ignore[attr-defined]
+    servicer.Watch = watch_blocking

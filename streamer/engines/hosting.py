@@ -14,6 +14,7 @@ from streamer.upload_service import UploadService
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from concurrent.futures import ThreadPoolExecutor
 
     from streamer.codec.message_run import MessageRun
     from streamer.service import Answer, Caller, EmbeddingService
@@ -39,13 +40,15 @@ class Hosted(NamedTuple):
     """A service as engines host it: its names, its own first, and its methods by name.
 
     `streams` take one request and answer with blocks; `uploads` take blocks of messages
-    and answer with one. `health` is not started.
+    and answer with one. `check`, to be called every `check_seconds`, raises what calls would
+    be answered now if they couldn't be served.
     """
 
     names: tuple[str, ...]
     streams: Mapping[str, Callable[[pb.RequestParams, Caller], Answer]]
     uploads: Mapping[str, Callable[[Iterator[MessageRun], Caller], pb.UploadResult]]
-    health: Health
+    check: Callable[[], None]
+    check_seconds: float
 
 
 def hosted(service: EmbeddingService | UploadService, alias_packages: Sequence[str]) -> Hosted:
@@ -53,21 +56,27 @@ def hosted(service: EmbeddingService | UploadService, alias_packages: Sequence[s
     descriptor = _UPLOADS if isinstance(service, UploadService) else _STREAMS
     aliases = (f"{package}.{descriptor.name}" for package in alias_packages)
     names = tuple(dict.fromkeys([descriptor.full_name, descriptor.name, *aliases]))
-    health = Health(names, service.check, service.check_seconds)
     if isinstance(service, UploadService):
-        return Hosted(names, {}, {"UploadEmbeddings": service.upload_embeddings}, health)
+        uploads = {"UploadEmbeddings": service.upload_embeddings}
+        return Hosted(names, {}, uploads, service.check, service.check_seconds)
     streams = {
         "GetEmbeddings": service.get_embeddings,
         "StreamEmbedding": service.stream_embedding,
     }
-    return Hosted(names, streams, {}, health)
+    return Hosted(names, streams, {}, service.check, service.check_seconds)
 
 
-def add_standard_services(server: Any, service: Hosted) -> None:  # noqa: ANN401
+def add_standard_services(
+    server: Any,  # noqa: ANN401
+    service: Hosted,
+    watch_pool: ThreadPoolExecutor | None = None,
+) -> Health:
     """Add health and reflection to whatever generated functions can add servicers to.
 
     Reflection lists the service's own name alone: of the others it has no descriptor.
     """
-    health_pb2_grpc.add_HealthServicer_to_server(service.health.servicer, server)
+    health = Health(service.names, service.check, service.check_seconds, watch_pool)
+    health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
     names = (service.names[0], SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
+    return health

@@ -54,8 +54,7 @@ class WireEngine:
             handlers[name] = block_handler(method, gathers=gathers)
         for name in methods.names:
             self._server.add_handlers(name, handlers)
-        add_standard_services(self._server, methods)
-        self._health = methods.health
+        self._health = add_standard_services(self._server, methods)
         self.port = self._server.port
         self.address = self._server.address
         self._health.start()

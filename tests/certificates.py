@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 
-from tests.wire_peer import framed
+from tests.wire_peer import PATIENCE_SECONDS, framed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,5 +60,5 @@ def secure_channel(port: int, ca: trustme.CA, leaf: trustme.LeafCert | None = No
 
 def read_all(channel: Any, rpc: str) -> bytes:
     """Return all messages of an answer, prefixed as on the wire."""
-    call = channel.unary_stream(rpc)(b"", timeout=20)
+    call = channel.unary_stream(rpc)(b"", timeout=PATIENCE_SECONDS)
     return b"".join(map(framed, call))

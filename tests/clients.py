@@ -125,7 +125,7 @@ def connect(
     max_tries: int = 3,
     backoff: Backoff | None = None,
     jitter: Callable[[], float] = lambda: 0.0,
-    call_seconds: float = 20.0,
+    call_seconds: float = 120.0,
     on_retry: Callable[[str], None] = lambda _: None,
     **options: Any,
 ) -> Client:

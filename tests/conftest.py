@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import signal
 
+from hypothesis import HealthCheck, settings
+
 # A shell that starts the tests in the background lets them, and the processes that they
 # start, ignore Ctrl-C and Ctrl-\, nohup the hangup of a terminal; the tests of these would
 # wait for them forever.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 for _number in (signal.SIGQUIT, signal.SIGHUP):
     signal.signal(_number, signal.SIG_DFL)
+
+# Hypothesis has limits on how long an example, and making one, may take: they say more about the
+# machine than about the code. What a fixture made once is used by all examples on purpose.
+settings.register_profile(
+    "any machine",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("any machine")

@@ -38,7 +38,7 @@ _LEAST_SHARE = 0.25
 _LATER_SHARE = 0.8
 # The part of a load's time in which the server sends: up to 15 MB are on their way.
 _SENDING_SHARE = 0.35
-_END_SECONDS = 60.0
+_END_SECONDS = 120.0
 _HAS_BEGUN = ("pulling", "nothing new")
 
 

@@ -18,6 +18,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from dataclasses import dataclass
@@ -348,18 +349,36 @@ def run_function(folder: Path, call: str) -> Any:
 
 # Bytes of address space that reading a small pickle may take in addition.
 _ROOM_BYTES = 2 << 30
-# Seconds of processor time; an honest small pickle takes 0.05.
-_OUTCOME_SECONDS = 5
-_ALL_FLIPS_SECONDS = 60
+# Seconds of processor time, for what would never end: an honest small pickle takes 0.05.
+_ENDLESS_SECONDS = 300
 
 
-def limit_resources(seconds: int) -> None:
-    """Let this process run that long and grow by _ROOM_BYTES, and leave no core file."""
+def limit_resources() -> None:
+    """Let this process grow by _ROOM_BYTES, come to an end, and leave no core file."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     size = pages * resource.getpagesize() + _ROOM_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (size, size))
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    resource.setrlimit(resource.RLIMIT_CPU, (_ENDLESS_SECONDS, _ENDLESS_SECONDS))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+@contextlib.contextmanager
+def calls_on_long_text() -> Iterator[list[str]]:
+    """Note which methods of texts of 100,000 characters and more are called: each goes over it."""
+    calls: list[str] = []
+
+    def note(_frame: object, event: str, function: Any) -> None:
+        owner = function.__self__ if event == "c_call" else None
+        if isinstance(owner, str) and len(owner) >= 100_000:
+            calls.append(function.__name__)
+
+    threading.setprofile(note)
+    sys.setprofile(note)
+    try:
+        yield calls
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
 
 
 def outcome(source: Path, *, only_read: bool = False) -> str:
@@ -384,7 +403,7 @@ def outcomes(folder: str) -> dict[str, str]:
         said = source.with_suffix(".outcome")
         child = os.fork()
         if not child:
-            limit_resources(_OUTCOME_SECONDS)
+            limit_resources()
             said.write_text(outcome(source), encoding="utf-8", errors="backslashreplace")
             os._exit(0)
         _, status = os.waitpid(child, 0)
@@ -404,7 +423,7 @@ def outcomes_of(folder: Path, contents: Mapping[str, bytes]) -> dict[str, str]:
 
 def unexpected_outcomes(path: str, step: int, *, only_read: bool) -> list[str]:
     """Read or convert a pickle with every `step`-th bit flipped; return unforeseen errors."""
-    limit_resources(_ALL_FLIPS_SECONDS)
+    limit_resources()
     found = []
     content = bytearray(Path(path).read_bytes())
     source = Path(path).with_name("flipped")
@@ -420,7 +439,7 @@ def unexpected_outcomes(path: str, step: int, *, only_read: bool) -> list[str]:
 
 def whole_truncations(path: str, step: int) -> list[str]:
     """Convert a file that ends too early, at every `step`-th byte; return what was no error."""
-    limit_resources(_ALL_FLIPS_SECONDS)
+    limit_resources()
     content = Path(path).read_bytes()
     source = Path(path).with_name("cut")
     found = []

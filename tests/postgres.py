@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 TABLE = "recruit_embedding"
 TEXTS = ("company_name", "english_level", "primary_keyword")
-_START_SECONDS = 60.0
+_START_SECONDS = 120.0
 # Nobody pulls the plug of the session's server; a third of the time to make a database.
 _QUICK = {
     "fsync": "off", "full_page_writes": "off", "wal_level": "minimal", "max_wal_senders": "0",

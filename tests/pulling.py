@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from streamer.engines.hosting import RunningEngine
 
 ROOT = Path(__file__).parent.parent
-_LISTENING_SECONDS = 30.0
+_LISTENING_SECONDS = 120.0
 
 
 class Outcome(NamedTuple):

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 DETAILS = "grpc-status-details-bin"
 _SERVICE = "embedding.EmbeddingStreamService"
 # Less than a call's own deadline, which would end it, too.
-_SOON_SECONDS = 5.0
+_SOON_SECONDS = 60.0
 # grpc.aio now and then loses the headers of an answer that ends at once without a message.
 _HEADERS_SECONDS = 0.05
 _CODES = {code.value[0]: code for code in grpc.StatusCode}

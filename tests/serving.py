@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 _ROOT = Path(__file__).parent.parent
-_SECONDS = 60
+_SECONDS = 120
 
 
 def environment(**extra: str) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from proto import embedding_stream_pb2 as pb
@@ -67,7 +67,6 @@ def _id_before(dataset: OpenDataset, row: int) -> bytes | None:
     return ids[row - 1] if row else None
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, ROWS - 1), st.integers(1, ROWS + 5), st.integers(200, 2000))
 def test_chunks_are_the_same_in_both_forms(
     dataset: OpenDataset, row: int, chunk_rows: int, max_message_bytes: int
@@ -86,7 +85,6 @@ def test_chunks_are_the_same_in_both_forms(
     assert joined == gathered
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, ROWS - 1), st.integers(1, ROWS + 5))
 def test_parts_of_chunks_are_bounded_and_the_same_bytes(
     dataset: OpenDataset, row: int, chunk_rows: int

@@ -221,7 +221,6 @@ def test_nothing_listening_is_no_progress(kind: str) -> None:
 @pytest.mark.parametrize("accepts", [False, True])
 def test_server_that_never_answers_is_no_progress(kind: str, accepts: bool) -> None:  # noqa: FBT001
     """A port that listens, whether or not somebody takes the connection: it is given up."""
-    begin = time.monotonic()
     server = RawServer(greets=False)
     if accepts:
         server.__enter__()
@@ -233,7 +232,6 @@ def test_server_that_never_answers_is_no_progress(kind: str, accepts: bool) -> N
             list(client.batches())
     finally:
         server.__exit__()
-    assert time.monotonic() - begin < 5
 
 
 def test_server_that_is_slow_to_greet_is_waited_for(kind: str) -> None:

@@ -8,7 +8,7 @@ from uuid import UUID
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from ulid import ULID
 
@@ -71,7 +71,6 @@ def _text(id_: bytes, kind: IdKind) -> str:
     return str(UUID(bytes=id_) if kind is IdKind.UUID else ULID(id_))
 
 
-@settings(deadline=None)
 @given(st.lists(_ids | _close_ids, min_size=1, max_size=8), st.data())
 def test_ids_are_taken_exactly_if_they_ascend(ids: list[bytes], data: st.DataObject) -> None:
     """In unsigned byte order, within batches and across them, after the checkpoint."""
@@ -255,7 +254,6 @@ def test_no_header_is_an_error(text: str) -> None:
         assert headers.rows_remaining is None
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 4), max_size=8))
 def test_chunks_are_batches(sizes: list[int]) -> None:
     """A message a batch, none for an empty one; all rows in order."""
@@ -276,7 +274,6 @@ def test_chunks_are_batches(sizes: list[int]) -> None:
     assert rows == rows_of(batches)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 12), st.integers(1, 5), st.sets(st.integers(0, 12)))
 def test_rows_are_put_together_to_batches(count: int, batch_rows: int, breaks: set[int]) -> None:
     """`batch_rows` each, less where a call ends; none is kept back, none comes twice."""
@@ -296,7 +293,6 @@ def test_rows_are_put_together_to_batches(count: int, batch_rows: int, breaks: s
         assert all(batch.num_rows == batch_rows for batch in batches[:-1])
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 300), max_size=12), st.integers(1, 1000))
 def test_batches_of_long_rows_are_short(letters: list[int], batch_bytes: int) -> None:
     """What is held is less than `batch_bytes` and a row."""

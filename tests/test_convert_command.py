@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner, Result
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from convert.__main__ import main
@@ -267,9 +267,7 @@ def test_the_ids_may_be_chosen(mode: str, source: Path) -> None:
     assert ("kept from 'id'" if mode == "keep" else f"generated ({mode})") in result.stdout
 
 
-@settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)  # fmt: skip
+@settings(max_examples=40)
 @example(274_087_259_715, 0)
 @given(st.integers(0, 253_402_300_799_999), st.sampled_from([0, 540, -210]))
 def test_the_time_in_ids_is_the_one_that_is_said(source: Path, ms: int, offset: int) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import uuid6
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from ulid import ULID
 
@@ -102,7 +102,6 @@ def _kept(values: Values, kind: IdKind = IdKind.UUID) -> Ids:
     return kept_ids(values, id_texts(values), kind)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(uuids, st.sampled_from(sorted(_FORMS)))))
 def test_a_uuid_is_kept_whatever_its_form(column: list[tuple[uuid.UUID, str]]) -> None:
     """Letter case, braces, URNs, no hyphens, UUID objects and bytes: the same 16 bytes."""
@@ -113,7 +112,6 @@ def test_a_uuid_is_kept_whatever_its_form(column: list[tuple[uuid.UUID, str]]) -
     assert [value.int for value, _ in column] == _as_ints(ids.values)
 
 
-@settings(deadline=None)
 @given(st.lists(uuids, min_size=1), st.sampled_from(["object", "U36", "arrow", "dictionary"]))
 def test_a_column_of_uuids_may_be_of_any_kind(values: list[uuid.UUID], kind: str) -> None:
     """Lists, NumPy text and Arrow text, plain or dictionary-encoded."""
@@ -130,7 +128,6 @@ def test_a_column_of_uuids_may_be_of_any_kind(values: list[uuid.UUID], kind: str
     assert [value.int for value in values] == _as_ints(ids.values)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 2**128 - 1), min_size=1), st.booleans())
 def test_a_ulid_is_kept_in_either_case(values: list[int], lower: bool) -> None:  # noqa: FBT001
     """A column of ULIDs keeps their 16 bytes, and the text that ULID prints."""
@@ -206,7 +203,6 @@ def test_ids_as_they_are_come_as_text() -> None:
     )
 
 
-@settings(deadline=None)
 @given(st.text(max_size=50))
 def test_text_is_an_id_only_if_it_is_hex_digits_in_a_known_form(text: str) -> None:
     """Whatever is accepted means what Python's UUID() takes it for, in ASCII."""
@@ -221,7 +217,6 @@ def test_text_is_an_id_only_if_it_is_hex_digits_in_a_known_form(text: str) -> No
 # Made ids.
 
 
-@settings(deadline=None)
 @given(st.integers(0, 300), times, seeds)
 def test_a_uuid7_is_what_rfc_9562_says(rows: int, time_ms: int, seed: bytes) -> None:
     """Version, variant, milliseconds and text, as two other implementations read them."""
@@ -237,7 +232,6 @@ def test_a_uuid7_is_what_rfc_9562_says(rows: int, time_ms: int, seed: bytes) -> 
     assert all(oracle.time == time_ms for oracle in oracles)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 300), times, seeds)
 def test_a_generated_ulid_is_a_ulid(rows: int, time_ms: int, seed: bytes) -> None:
     """Milliseconds and text, as another implementation reads them."""
@@ -261,7 +255,6 @@ def test_uuid7_of_another_implementation_sort_together_with_ours() -> None:
     assert ours[-1] < after
 
 
-@settings(deadline=None)
 @given(modes, st.integers(1, 500), times, seeds)
 def test_made_ids_ascend_strictly_in_source_order(
     mode: IdMode, rows: int, time_ms: int, seed: bytes
@@ -285,7 +278,6 @@ def test_made_ids_ascend_across_every_boundary_of_the_counter(mode: IdMode) -> N
     assert 0 == len(repeated_rows(ids, order))
 
 
-@settings(deadline=None)
 @given(modes, st.integers(0, 100), st.integers(0, 100), times, seeds)
 def test_made_ids_depend_on_row_time_and_seed_alone(
     mode: IdMode, rows: int, more: int, time_ms: int, seed: bytes
@@ -298,7 +290,6 @@ def test_made_ids_depend_on_row_time_and_seed_alone(
     assert short.tobytes() == long[:rows].tobytes()
 
 
-@settings(deadline=None)
 @given(modes, st.lists(st.integers(0, 40), max_size=9), times, seeds)
 def test_ids_made_in_pieces_are_those_made_at_once(
     mode: IdMode, sizes: list[int], time_ms: int, seed: bytes
@@ -313,7 +304,6 @@ def test_ids_made_in_pieces_are_those_made_at_once(
     assert together.tobytes() == b"".join(piece.tobytes() for piece in pieces)
 
 
-@settings(deadline=None)
 @given(modes, st.binary(max_size=20), st.binary(max_size=20), times)
 def test_different_sources_get_different_ids(
     mode: IdMode, one: bytes, other: bytes, time_ms: int

@@ -7,7 +7,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from convert.id_text import IdKind, format_ids
@@ -30,7 +30,6 @@ def _matrix(ids: list[bytes]) -> NDArray[np.uint8]:
     return np.frombuffer(b"".join(ids), np.uint8).reshape(-1, 16)
 
 
-@settings(deadline=None)
 @given(ids_of_some_rows)
 def test_ids_are_sorted_as_unsigned_bytes(ids: list[bytes]) -> None:
     """The order is that of Python's bytes; rows of equal ids stay in source order."""
@@ -39,7 +38,6 @@ def test_ids_are_sorted_as_unsigned_bytes(ids: list[bytes]) -> None:
     assert sorted(range(len(ids)), key=ids.__getitem__) == order
 
 
-@settings(deadline=None)
 @given(ids_of_some_rows)
 def test_the_order_is_that_of_the_canonical_texts(ids: list[bytes]) -> None:
     """A client that sorts the ids it received, as text, sorts them as the file is sorted."""
@@ -57,7 +55,6 @@ def test_an_id_with_the_highest_bit_comes_last() -> None:
     assert [1, 2, 0] == sorted_order(_matrix(ids)).tolist()
 
 
-@settings(deadline=None)
 @given(ids_of_some_rows)
 def test_every_repeated_id_is_found_once_a_repetition(ids: list[bytes]) -> None:
     """Each place whose id has been there before, and no other, is returned."""
@@ -69,7 +66,6 @@ def test_every_repeated_id_is_found_once_a_repetition(ids: list[bytes]) -> None:
     assert all(ids[order[place]] == ids[order[place - 1]] for place in repeated)
 
 
-@settings(deadline=None)
 @given(ids_of_some_rows)
 def test_rows_ascend_if_each_is_above_the_one_before(ids: list[bytes]) -> None:
     """As Python compares bytes; equal ones don't ascend."""

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from ulid import ULID
 
@@ -89,9 +89,7 @@ record_lists = st.lists(
 )  # fmt: skip
 
 
-@settings(
-    deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=50)
 @given(records=record_lists, read=st.integers(1, 5), written=st.integers(1, 5))
 def test_every_row_arrives_once_in_the_order_of_ids(
     tmp_path: Path, records: list[dict[str, Any]], read: int, written: int

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convert.errors import InvalidRowsError, OutputError, RefusedPickleError, UnreadableSourceError
@@ -155,9 +155,7 @@ def test_the_fixtures_cover_every_version_and_kind() -> None:
     }
 
 
-@settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60)
 @given(kinds=frame_kinds, rows=st.integers(1, 5), real=st.booleans())
 def test_a_dataframe_converts_whatever_its_columns_are(
     tmp_path: Path, kinds: dict[str, Any], rows: int, *, real: bool

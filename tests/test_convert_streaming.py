@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from ulid import ULID
 
@@ -207,9 +207,7 @@ def test_every_number_of_rows_is_written_whole(
     assert [16_384] * (rows // 16_384) == [b.num_rows for b in table.to_batches()][: rows // 16_384]
 
 
-@settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60)
 @given(
     rows=st.integers(1, 30), read=st.integers(1, 8), written=st.integers(1, 8),
     shape=st.sampled_from(["records", "frame", "parquet", "arrow", "folder"]),
@@ -486,9 +484,7 @@ def _outcome(source: Path, read: int, options: dict[str, Any]) -> dict[str, Any]
     return found
 
 
-@settings(
-    deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=200)
 @given(
     records=odd_records, read=st.integers(1, 7), mode=st.sampled_from([None, *IdMode]),
     skip_invalid=st.booleans(),

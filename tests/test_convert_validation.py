@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from convert.validation import TextColumn, YearsColumn, text_column, years_column
@@ -31,7 +31,6 @@ def _texts_of(column: TextColumn) -> list[str]:
     return [column.distinct[place] for place in column.indices.tolist()]
 
 
-@settings(deadline=None)
 @given(st.lists(st.one_of(texts, nulls)))
 def test_text_survives_and_null_becomes_empty(values: list[Any]) -> None:
     """Every character in every place; nulls are counted."""
@@ -55,7 +54,6 @@ def test_a_missing_value_of_numpy_is_null(null: np.generic) -> None:
     assert ([5, 0], 1, {}) == (years.values.to_pylist(), years.nulls_replaced, years.problems)
 
 
-@settings(deadline=None)
 @given(st.lists(st.one_of(st.none(), texts), min_size=1))
 def test_text_survives_from_every_kind_of_column(values: list[str | None]) -> None:
     """Arrow text of both sizes, dictionary-encoded, categories, NumPy objects."""
@@ -128,7 +126,6 @@ def test_a_column_of_nulls_alone_is_empty_text() -> None:
 # Years.
 
 
-@settings(deadline=None)
 @given(st.lists(int32s, min_size=1))
 def test_years_survive_in_every_form(values: list[int]) -> None:
     """Whole numbers as int or float, in lists, NumPy and Arrow, of any width that holds them."""
@@ -144,7 +141,6 @@ def test_years_survive_in_every_form(values: list[int]) -> None:
         assert pa.int32() == column.values.type
 
 
-@settings(deadline=None)
 @given(st.lists(naturals, min_size=1))
 def test_years_may_be_written_as_text(values: list[int]) -> None:
     """'5', '5y' and '05', with spaces around, as objects, text and categories."""
@@ -175,7 +171,6 @@ def test_a_form_of_years_is_read_beside_all_others(value: object, years: int) ->
     assert [years] == years_column([value]).values.to_pylist()
 
 
-@settings(deadline=None)
 @given(st.lists(st.one_of(naturals, nulls)))
 def test_null_years_become_zero_and_are_counted(values: list[Any]) -> None:
     """None and NaN, beside numbers and alone."""
@@ -298,7 +293,6 @@ def _outcome(column: YearsColumn, row: int) -> object:
     return "a problem" if row in column.problems else column.values[row].as_py()
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.one_of(

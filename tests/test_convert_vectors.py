@@ -12,7 +12,7 @@ from unittest import mock
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from convert import vectors as vectors_module
@@ -81,7 +81,6 @@ vector_rows = st.integers(1, 6).flatmap(
 
 
 @however_held
-@settings(deadline=None)
 @given(vector_rows, st.sampled_from(["list", "tuple", "<f4", "<f8", ">f4", ">f8", "object"]))
 def test_a_float32_survives_exactly(
     hold: Callable[[Sequence[Any]], Values], rows: list[list[float]], kind: str
@@ -101,7 +100,6 @@ def test_a_float32_survives_exactly(
 
 
 @however_held
-@settings(deadline=None)
 @given(st.lists(st.floats(-_FLOAT32_MAX, _FLOAT32_MAX), min_size=1, max_size=20))
 def test_a_float64_is_rounded_to_the_nearest_float32(
     hold: Callable[[Sequence[Any]], Values], values: list[float]
@@ -111,7 +109,6 @@ def test_a_float64_is_rounded_to_the_nearest_float32(
 
 
 @however_held
-@settings(deadline=None)
 @given(st.lists(st.integers(-(2**24), 2**24), min_size=1))
 def test_whole_numbers_are_numbers(
     hold: Callable[[Sequence[Any]], Values], values: list[int]
@@ -248,7 +245,6 @@ some_rows = st.lists(
 
 
 @however_held
-@settings(deadline=None)
 @given(some_rows)
 @example([[2**70] * 3, None])
 @example([[2**70, 1, 1], [0.5, True, 0.5], [True] * 3, None])
@@ -267,7 +263,6 @@ def test_a_vector_means_the_same_in_any_company(
             assert _bits(alone.matrix[-1]) == _bits(together.matrix[place])
 
 
-@settings(deadline=None)
 @given(some_rows, st.integers(2, 5))
 def test_rows_in_a_pickle_mean_what_they_mean_in_memory(rows: list[Any], protocol: int) -> None:
     """The same dimension, values and reasons in the same rows, in every protocol."""
@@ -379,7 +374,6 @@ arrow_rows = st.lists(
 )  # fmt: skip
 
 
-@settings(deadline=None)
 @given(
     rows=arrow_rows, kind=st.sampled_from(["list", "large list", "list view"]),
     item=st.sampled_from([pa.float32(), pa.float64()]), skipped=st.integers(0, 3),
@@ -417,7 +411,6 @@ def test_a_bad_vector_in_arrow_leaves_other_blocks_alone(
     assert np.array_equal(expected[kept], found.matrix[kept])
 
 
-@settings(deadline=None)
 @given(
     rows=st.lists(st.one_of(st.none(), st.lists(st.integers(0, 1), min_size=3, max_size=3)),
                   min_size=1),

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import dataset, feather
 
@@ -169,10 +169,7 @@ def test_metadata_that_is_wrong_is_a_value_error(key: str, value: bytes | None, 
         DatasetInfo.from_metadata(None)
 
 
-@settings(
-    deadline=None, max_examples=60,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)  # fmt: skip
+@settings(max_examples=60)
 @given(
     size=st.tuples(st.integers(1, 23), st.integers(1, 40)),
     words=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), min_size=1,
@@ -354,9 +351,7 @@ def test_a_mapped_file_is_used_where_it_lies(tmp_path: Path) -> None:
     assert pa.total_allocated_bytes() - before < 10_000
 
 
-@settings(
-    deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=100)
 @given(rows=st.integers(1, 40), data=st.data())
 def test_only_the_rows_of_the_order_are_written(
     tmp_path: Path, batch_rows: int, rows: int, data: st.DataObject
@@ -372,7 +367,6 @@ def test_only_the_rows_of_the_order_are_written(
     assert (tmp_path / "alone.arrow").read_bytes() == (tmp_path / "out.arrow").read_bytes()
 
 
-@settings(deadline=None)
 @given(rows=st.integers(1, 60), batch_rows=st.integers(1, 9), block=st.integers(1, 9),
        data=st.data())  # fmt: skip
 def test_rows_are_put_in_order_where_they_are(

@@ -10,7 +10,7 @@ import numpy as np
 import psycopg
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convert.id_text import IdKind
@@ -119,16 +119,14 @@ def _expected(batch: pa.RecordBatch) -> list[Any]:
 
 
 @given(batch=_batches(st.sampled_from([1, 2, 3, 8, 1000])))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_bytes_are_those_of_a_row_wise_encoder(batch: pa.RecordBatch) -> None:
     """Column by column or row by row: the same bytes, wherever a batch was cut out."""
     assert _encoded(batch) == copy_rows(batch).to_pybytes()
 
 
 @given(batch=_batches(st.sampled_from([1, 2, 5])))
-@settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=80)
 def test_database_has_what_was_copied(
     connection: psycopg.Connection, batch: pa.RecordBatch
 ) -> None:

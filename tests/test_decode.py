@@ -102,7 +102,6 @@ def without_runtime(decoder: RowDecoder | ChunkDecoder) -> None:
 # What encoders and the runtime write
 
 
-@settings(deadline=None)
 @given(strategies.message_cases())
 def test_decoding_undoes_encoding(case: MessageCase) -> None:
     """Any batch comes back with its schema and values; prefixes between messages don't matter."""
@@ -116,7 +115,7 @@ def test_decoding_undoes_encoding(case: MessageCase) -> None:
     decoded.validate(full=True)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(strategies.message_cases())
 def test_what_the_runtime_writes_is_read_without_it(case: MessageCase) -> None:
     """Messages in canonical order are cut into columns, not parsed one by one."""
@@ -307,7 +306,7 @@ def peer_messages(draw: st.DrawFn, case: MessageCase) -> list[bytes]:
     return messages
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(strategies.message_cases(min_rows=1, max_rows=4), st.data())
 def test_what_any_peer_may_write_is_read_like_the_runtime_does(
     case: MessageCase, data: st.DataObject
@@ -355,7 +354,7 @@ def test_odd_messages_are_read_like_the_runtime_does(message: bytes) -> None:
     assert expected == rows_of(messages)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.permutations(list(FIELDS.values())))
 def test_fields_may_come_in_any_order(pieces: list[bytes]) -> None:
     """Every order of an Embedding's fields gives the same row."""
@@ -375,7 +374,7 @@ def test_fields_may_come_in_any_order(pieces: list[bytes]) -> None:
         (_F.TYPE_ENUM, pa.int32()),
     ],
 )
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(values=st.lists(st.binary(max_size=10).map(
     lambda data: bytes(byte | 0x80 for byte in data)
 ), min_size=1), ends=st.integers(0, 0x7F))  # fmt: skip
@@ -428,7 +427,7 @@ def garbled_messages(draw: st.DrawFn, messages: list[bytes]) -> list[bytes]:
     return garbled
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(strategies.message_cases(min_rows=1, max_rows=3), st.data())
 def test_garbage_is_refused_or_read_like_the_runtime_does(
     case: MessageCase, data: st.DataObject
@@ -441,7 +440,7 @@ def test_garbage_is_refused_or_read_like_the_runtime_does(
     assert expected == rows_or_refusal(lambda: decoder_of(case).decode_messages(messages))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(st.binary(max_size=60), min_size=1))
 def test_random_bytes_are_refused_or_read_like_the_runtime_does(messages: list[bytes]) -> None:
     """Whatever bytes come in as Embeddings without required ids, the answer is the runtime's."""
@@ -607,7 +606,7 @@ def chunk_rows_of_runtime(data: bytes) -> list[tuple[Any, ...]] | None:
     return rows_read_by_runtime(EMBEDDING, SCHEMA, [row.SerializeToString() for row in rows])
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(strategies.message_cases(max_rows=5))
 def test_a_chunk_of_the_runtime_is_read_without_it(case: MessageCase) -> None:
     """A chunk of any message type has the rows that were put into it."""
@@ -623,7 +622,7 @@ def test_a_chunk_of_the_runtime_is_read_without_it(case: MessageCase) -> None:
     assert exact_rows(case.batch) == exact_rows(decoded)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(strategies.message_cases(min_rows=1, max_rows=4), st.data())
 def test_a_chunk_of_any_peer_is_read_like_the_runtime_does(
     case: MessageCase, data: st.DataObject
@@ -678,7 +677,7 @@ def test_a_chunk_cut_short_is_read_like_the_runtime_does(kept: int) -> None:
     assert chunk_rows_of_runtime(TWO_ROWS[:kept]) == chunk_rows(TWO_ROWS[:kept])
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(garbled_messages([TWO_ROWS, TWO_ROWS]))
 def test_a_garbled_chunk_is_refused_or_read_like_the_runtime_does(garbled: list[bytes]) -> None:
     """Damaged chunks raise DecodeError and nothing else, if the runtime does."""

@@ -125,7 +125,6 @@ def chunk_starts(draw: st.DrawFn, rows: int) -> list[int]:
 # Rows
 
 
-@settings(deadline=None)
 @given(strategies.message_cases())
 def test_messages_are_what_the_runtime_writes(case: MessageCase) -> None:
     """For any message type and batch, message i is the runtime's own of row i."""
@@ -135,7 +134,7 @@ def test_messages_are_what_the_runtime_writes(case: MessageCase) -> None:
     assert case.batch.num_rows == len(frames) == frames.rows
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(strategies.message_cases())
 def test_sizes_are_the_lengths_of_the_messages(case: MessageCase) -> None:
     """What sizes() says before anything is encoded is what the messages turn out to take."""
@@ -146,7 +145,7 @@ def test_sizes_are_the_lengths_of_the_messages(case: MessageCase) -> None:
     assert expected == sizes.tolist()
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(strategies.message_cases())
 def test_frames_are_length_prefixed_messages(case: MessageCase) -> None:
     """The buffer is, for each message, a zero byte, its big-endian length, and itself."""
@@ -157,7 +156,7 @@ def test_frames_are_length_prefixed_messages(case: MessageCase) -> None:
     assert len(expected) == frames.nbytes
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(strategies.message_cases(max_rows=8), st.data())
 def test_a_slice_is_encoded_like_a_copy_of_it(case: MessageCase, data: st.DataObject) -> None:
     """Whatever a slice's parents hold around it, its bytes are those of its own rows."""
@@ -174,7 +173,7 @@ def test_a_slice_is_encoded_like_a_copy_of_it(case: MessageCase, data: st.DataOb
     assert expected == list(encoder.encode(copy).messages())
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(strategies.message_cases(max_rows=0), st.booleans())
 def test_an_empty_batch_is_no_messages(case: MessageCase, in_chunks: bool) -> None:  # noqa: FBT001
     """Neither rows nor chunks of no rows are anything at all."""
@@ -192,7 +191,6 @@ def test_an_empty_batch_is_no_messages(case: MessageCase, in_chunks: bool) -> No
 # Chunks
 
 
-@settings(deadline=None)
 @given(strategies.message_cases(max_rows=8), st.data())
 def test_chunks_are_what_the_runtime_writes(case: MessageCase, data: st.DataObject) -> None:
     """Wherever chunks begin, each is the runtime's own of the same rows."""
@@ -205,7 +203,7 @@ def test_chunks_are_what_the_runtime_writes(case: MessageCase, data: st.DataObje
     assert (len(starts), case.batch.num_rows) == (len(frames), frames.rows)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(strategies.message_cases())
 def test_chunk_sizes_are_what_each_row_adds(case: MessageCase) -> None:
     """A row's size within a chunk is that of a chunk of it alone."""
@@ -310,7 +308,7 @@ def test_text_of_any_length_is_what_the_runtime_writes(length: int, char: str) -
     assert expected == encode_one(column.dictionary_encode(), _F.TYPE_STRING)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(1, 2_000), st.integers(0, 4), st.integers(0, 2**32), st.booleans())
 def test_vectors_of_any_dimension_are_what_the_runtime_writes(
     dimension: int,
@@ -332,7 +330,7 @@ def test_vectors_of_any_dimension_are_what_the_runtime_writes(
     assert expected == encode_one(ragged, kind, Presence.REPEATED)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(npst.arrays(np.uint32, st.tuples(st.integers(0, 5), st.just(6))))
 def test_vectors_keep_every_bit(bits: NDArray[np.uint32]) -> None:
     """Any 32 bits are passed on, whatever NaN they may be."""
@@ -504,7 +502,6 @@ LOWER = pa.array(["a", "bc", "", "d"])
 UPPER = pc.ascii_upper(LOWER)
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from([LOWER, UPPER]), st.integers(0, 4), st.integers(0, 4)),
@@ -637,7 +634,6 @@ def test_pieces_ask_for_no_memory_for_vectors() -> None:
     assert batch["vector"].nbytes / 10 > bytes_asked_for() - before
 
 
-@settings(deadline=None)
 @given(strategies.message_cases())
 def test_looked_up_dictionaries_make_the_same_messages(case: MessageCase) -> None:
     """Columns whose dictionary isn't kept encoded are encoded, and measured, all the same."""

@@ -13,6 +13,7 @@ from streamer.dataset import Dataset
 from streamer.service import EmbeddingService
 from tests.datasets import id_texts, write_dataset
 from tests.engines import ENGINES, STARTERS
+from tests.wire_peer import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +65,9 @@ def channels(
 def _answer(
     channel: Any, rpc: str, request: bytes, metadata: tuple[tuple[str, str], ...]
 ) -> Answer:
-    call = channel.unary_stream(f"/{_SERVICE}/{rpc}")(request, timeout=20, metadata=metadata)
+    call = channel.unary_stream(f"/{_SERVICE}/{rpc}")(
+        request, timeout=PATIENCE_SECONDS, metadata=metadata
+    )
     messages: list[bytes] = []
     with contextlib.suppress(grpc.RpcError):  # the status is part of the answer
         messages.extend(call)  # keeps what came before an error

@@ -6,7 +6,7 @@ import struct
 
 import numpy as np
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.codec.frames import PREFIX_BYTES, JoinedFrames, prefixes
@@ -21,7 +21,6 @@ def joined(messages: list[bytes], before: bytes = b"", after: bytes = b"") -> Jo
     return JoinedFrames(pa.py_buffer(before + b"".join(framed) + after), ends, 7)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 2**31 - 1)))
 def test_a_prefix_is_a_zero_byte_and_the_big_endian_length(sizes: list[int]) -> None:
     """Prefixes are what gRPC over HTTP/2 puts before an uncompressed message."""
@@ -31,14 +30,12 @@ def test_a_prefix_is_a_zero_byte_and_the_big_endian_length(sizes: list[int]) -> 
     assert [struct.pack(">BI", 0, size) for size in sizes] == [row.tobytes() for row in matrix]
 
 
-@settings(deadline=None)
 @given(messages_of_some_rows)
 def test_messages_come_without_their_prefixes(messages: list[bytes]) -> None:
     """Iterating gives the messages that were framed, in order."""
     assert messages == list(joined(messages).messages())
 
 
-@settings(deadline=None)
 @given(messages_of_some_rows, st.binary(), st.binary())
 def test_frames_may_be_a_part_of_a_buffer(
     messages: list[bytes], before: bytes, after: bytes
@@ -50,7 +47,6 @@ def test_frames_may_be_a_part_of_a_buffer(
     assert sum(PREFIX_BYTES + len(message) for message in messages) == frames.nbytes
 
 
-@settings(deadline=None)
 @given(messages_of_some_rows)
 def test_frames_count_messages_and_rows(messages: list[bytes]) -> None:
     """The length is that in messages; rows are what the encoder said they are."""

@@ -12,7 +12,7 @@ from tests.memory_peer import REQUEST, connected, requests_of, window_update
 _WINDOW = 65_535
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.sampled_from([1, 3]), st.integers(0, 16_384)), max_size=30))
 def test_accounting_is_what_h2_does_when_it_sends(sends: list[tuple[int, int]]) -> None:
     """DATA by h2's own send_data leaves the windows that `account` leaves."""

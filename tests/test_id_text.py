@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from ulid import ULID
 
@@ -44,14 +44,12 @@ def canonical_bytes(kind: IdKind, position: int) -> bytes:
     return b"01234567" if position == 0 else DIGITS[kind]
 
 
-@settings(deadline=None)
 @given(id_lists)
 def test_uuid_text_is_what_uuid_prints(raw: list[bytes]) -> None:
     """Every row equals str() of the standard library's UUID."""
     assert [str(uuid.UUID(bytes=value)) for value in raw] == texts_of(IdKind.UUID, raw)
 
 
-@settings(deadline=None)
 @given(id_lists)
 def test_ulid_text_is_what_python_ulid_prints(raw: list[bytes]) -> None:
     """Every row equals str() of python-ulid's ULID."""
@@ -78,7 +76,6 @@ def test_known_ids_have_their_known_text(kind: IdKind, raw: bytes, text: str) ->
     assert [text] == texts_of(kind, [raw])
 
 
-@settings(deadline=None)
 @given(strategies.id_kinds, id_lists, st.data())
 def test_text_may_be_written_into_part_of_a_matrix(
     kind: IdKind, raw: list[bytes], data: st.DataObject
@@ -93,7 +90,6 @@ def test_text_may_be_written_into_part_of_a_matrix(
     ]
 
 
-@settings(deadline=None)
 @given(strategies.id_kinds, st.lists(st.tuples(strategies.ids, st.randoms(use_true_random=False))))
 def test_parsing_in_any_letter_case_undoes_formatting(
     kind: IdKind, rows: list[tuple[bytes, Random]]
@@ -125,7 +121,6 @@ def test_one_wrong_character_makes_exactly_its_row_non_canonical(
     assert [byte in allowed for byte in range(256)] == canonical.tolist()
 
 
-@settings(deadline=None)
 @given(
     strategies.id_kinds,
     st.lists(st.tuples(strategies.ids, st.none() | st.tuples(st.integers(0, 25), st.integers(0)))),
@@ -159,14 +154,12 @@ def test_a_ulid_of_more_than_128_bits_is_refused(first: str) -> None:
     assert [first in "01234567"] == canonical.tolist()
 
 
-@settings(deadline=None)
 @given(strategies.id_kinds, st.lists(strategies.ids, min_size=2, max_size=20))
 def test_texts_are_in_the_order_of_the_bytes(kind: IdKind, raw: list[bytes]) -> None:
     """Sorting by text equals sorting by bytes 0 to 255, ids from 8 up last."""
     assert texts_of(kind, sorted(raw)) == sorted(texts_of(kind, raw))
 
 
-@settings(deadline=None)
 @given(id_lists)
 def test_halves_are_the_big_endian_numbers_of_an_id(raw: list[bytes]) -> None:
     """The high and low 64 bits together are the id as a 128-bit number."""

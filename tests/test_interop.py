@@ -13,6 +13,7 @@ import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -25,6 +26,7 @@ from streamer.engines.wire.limits import Limits
 from tests.grpc_testing import interop_pb2 as pb
 from tests.grpc_testing import interop_pb2_grpc as pb_grpc
 from tests.interop_service import ECHO_INITIAL, ECHO_TRAILING, InteropService, servicer
+from tests.wire_peer import DEADLINES_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,7 +42,7 @@ only_wire = pytest.mark.parametrize(
     indirect=True,
 )
 
-_TIMEOUT = 10  # seconds; no call here comes near it
+_TIMEOUT = 120  # seconds; no call here comes near it
 _LIMIT_BYTES = 4 << 20
 _SERVICE = "/grpc.testing.TestService/"
 _SIZES = (31415, 9, 2653, 58979)
@@ -355,14 +357,26 @@ def test_abort_comes_before_any_response(stub: pb_grpc.TestServiceStub) -> None:
     )
 
 
-def test_responses_keep_their_interval(stub: pb_grpc.TestServiceStub) -> None:
-    """Each response is sent when it is made, not at the end of the stream."""
-    call = stub.StreamingOutputCall(
-        _stream_request(0, 1, 1, 1, interval_us=50_000), timeout=_TIMEOUT
-    )
-    times = [time.monotonic() for _ in call]
+def test_each_response_is_sent_when_it_is_made(
+    serve: Callable[..., pb_grpc.TestServiceStub],
+) -> None:
+    """Not at the end of the stream: the next one is made when the client has it."""
+    taken = threading.Semaphore(1)
 
-    assert times[2] - times[0] > 0.05
+    def streaming_output_call(
+        _request: pb.StreamingOutputCallRequest, _context: grpc.ServicerContext
+    ) -> Iterator[pb.StreamingOutputCallResponse]:
+        while taken.acquire(timeout=_TIMEOUT):
+            yield pb.StreamingOutputCallResponse()
+
+    call = serve(StreamingOutputCall=streaming_output_call).StreamingOutputCall(
+        pb.StreamingOutputCallRequest(), timeout=_TIMEOUT
+    )
+    for _ in range(3):
+        next(call)
+        taken.release()
+    call.cancel()
+    taken.release()
 
 
 def test_stream_far_larger_than_any_window_arrives(stub: pb_grpc.TestServiceStub) -> None:
@@ -878,18 +892,23 @@ def test_deadline_ends_the_servers_side_too(
 ) -> None:
     """A servicer hears of a deadline that has passed while it works."""
     ended = threading.Event()
-    active = []
+    active: list[bool] = []
 
     def empty_call(_request: pb.Empty, context: grpc.ServicerContext) -> pb.Empty:
+        begun.set()
         context.add_callback(ended.set)
         active.append(ended.wait(_TIMEOUT) and context.is_active())
         done.set()
         return pb.Empty()
 
-    done = threading.Event()
+    begun, done = threading.Event(), threading.Event()
     stub = serve(EmptyCall=empty_call)
 
-    assert "DEADLINE_EXCEEDED" == _failure(lambda: stub.EmptyCall(_EMPTY, timeout=0.3))[0]
+    for seconds in DEADLINES_SECONDS:
+        timed_out = partial(stub.EmptyCall, _EMPTY, timeout=seconds)
+        assert "DEADLINE_EXCEEDED" == _failure(timed_out)[0]
+        if begun.is_set():
+            break
     assert done.wait(_TIMEOUT)
     assert [False] == active
 

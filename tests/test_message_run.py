@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.codec.frames import PREFIX_BYTES
@@ -33,7 +33,6 @@ def _runs(draw: st.DrawFn) -> tuple[list[bytes], MessageRun]:
 _some_runs = st.lists(_runs(), max_size=5)
 
 
-@settings(deadline=None)
 @given(messages=_messages)
 def test_single_messages_put_together_come_out_again(messages: list[bytes]) -> None:
     """In order, empty ones included."""
@@ -44,7 +43,6 @@ def test_single_messages_put_together_come_out_again(messages: list[bytes]) -> N
     assert b"".join(messages) == run.data
 
 
-@settings(deadline=None)
 @given(drawn=_some_runs)
 def test_joined_runs_have_the_messages_of_each(
     drawn: list[tuple[list[bytes], MessageRun]],
@@ -55,7 +53,6 @@ def test_joined_runs_have_the_messages_of_each(
     assert [message for messages, _ in drawn for message in messages] == list(joined)
 
 
-@settings(deadline=None)
 @given(drawn=_some_runs, cut=st.integers(0, 5))
 def test_joining_is_associative(drawn: list[tuple[list[bytes], MessageRun]], cut: int) -> None:
     """Runs joined in two steps are those joined in one, to the last byte."""
@@ -69,7 +66,6 @@ def test_joining_is_associative(drawn: list[tuple[list[bytes], MessageRun]], cut
     )  # fmt: skip
 
 
-@settings(deadline=None)
 @given(drawn=_runs(), other=_messages)
 def test_runs_are_equal_if_their_messages_are(
     drawn: tuple[list[bytes], MessageRun], other: list[bytes]
@@ -93,7 +89,6 @@ def test_a_run_has_no_hash() -> None:
         hash(MessageRun.of([b"x"]))
 
 
-@settings(deadline=None)
 @given(drawn=_runs())
 def test_spans_are_where_the_messages_lie(drawn: tuple[list[bytes], MessageRun]) -> None:
     """As NumPy's 64-bit numbers, also of no message."""
@@ -106,7 +101,6 @@ def test_spans_are_where_the_messages_lie(drawn: tuple[list[bytes], MessageRun])
     ]
 
 
-@settings(deadline=None)
 @given(drawn=_some_runs)
 def test_a_join_takes_the_memory_of_its_parts(
     drawn: list[tuple[list[bytes], MessageRun]],
@@ -118,7 +112,6 @@ def test_a_join_takes_the_memory_of_its_parts(
     assert MessageRun.of([b""] * 1000).held_bytes >= 8 * 1000
 
 
-@settings(deadline=None)
 @given(messages=_messages, cuts=st.lists(st.integers(0, 100), max_size=8))
 def test_what_the_wire_reads_joined_is_what_was_sent(
     messages: list[bytes], cuts: list[int]

@@ -25,6 +25,7 @@ from tests.certificates import Files
 from tests.datasets import FINGERPRINT, id_texts, make_batch, with_info, write_file
 from tests.engines import start_wire
 from tests.scripted_server import ScriptedServer, Sound, embeddings
+from tests.wire_peer import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +42,7 @@ def _peek(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]
     return subprocess.run(
         [sys.executable, "-m", "streamer", "peek", *arguments],
         cwd=_ROOT, env={**os.environ, "COLUMNS": _COLUMNS, **variables}, capture_output=True,
-        text=True, check=False, timeout=30,
+        text=True, check=False, timeout=PATIENCE_SECONDS,
     )  # fmt: skip
 
 

@@ -176,7 +176,7 @@ def records(draw: Any) -> list[dict[Any, Any]]:
 
 
 @pytest.mark.parametrize("how", ["C", "optimized", "in small batches"])
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(rows=records(), protocol=st.integers(0, 5), batch_rows=st.integers(1, 20))
 def test_records_are_read_as_pickle_loads_them(
     how: str, rows: list[dict[Any, Any]], protocol: int, batch_rows: int
@@ -254,7 +254,7 @@ def _column(kind: str, rows: int) -> Any:
     return pd.Series(range(rows)).astype(kind)  # type: ignore[call-overload]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     kinds=st.lists(columns, min_size=1, max_size=6),
     objects=st.lists(st.lists(values, min_size=5, max_size=5), max_size=3),

@@ -151,7 +151,7 @@ tricky_rows = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(rows=tricky_rows, protocol=st.integers(0, 5))
 def test_rows_that_are_nearly_alike_are_read_as_pickle_reads_them(
     rows: list[dict[str, Any]], protocol: int

@@ -298,7 +298,7 @@ def test_rows_from_elsewhere_are_treated_as_asked(url: str, file: Path, choice: 
     cuts=st.sets(st.integers(1, 299), max_size=12).map(sorted),
     max_bytes=st.integers(1, 30_000),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_loads_are_the_rows_again(cuts: list[int], max_bytes: int) -> None:
     """However the rows come, and whatever is committed at a time: all of them, once, in order.
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _ROWS = make_batch(1000, seed=3)
-_WAIT_SECONDS = 30.0
+_WAIT_SECONDS = 120.0
 _PASSWORD = "hunter2-is-secret"  # noqa: S105
 
 

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 _ROWS = make_batch(1000, seed=3)
 _OTHER = "fedcba9876543210" * 4
 _NAME = TableName("public", "recruit_embedding")
-_WAIT_SECONDS = 20.0
+_WAIT_SECONDS = 120.0
 
 
 @pytest.fixture

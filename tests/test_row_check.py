@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pytest
 from google.protobuf.message import DecodeError
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from ulid import ULID
 
@@ -180,7 +180,6 @@ _sent = st.lists(_rows | _rows | _rows | _strange, max_size=8)
 _dimensions = st.none() | st.none() | st.sampled_from([1, 3, 4])
 
 
-@settings(deadline=None)
 @given(messages=_sent, dimension=_dimensions)
 @example(messages=[], dimension=None)
 @example(messages=[b""], dimension=None)
@@ -192,7 +191,6 @@ def test_rows_are_sound_or_rejected_as_the_reference_says(
     _assert_as_the_reference(MessageRun.of(messages), dimension)
 
 
-@settings(deadline=None)
 @given(messages=st.lists(_rows, min_size=1, max_size=30), dimension=_dimensions)
 def test_canonical_rows_are_checked_as_the_reference_does(
     messages: list[bytes], dimension: int | None

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _ROWS = make_batch(20, seed=1)
 _ID = "ffffffff-ffff-4fff-bfff-ffffffffffff"
-_WAIT_SECONDS = 20.0
+_WAIT_SECONDS = 120.0
 
 
 @pytest.fixture

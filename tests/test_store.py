@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.errors import DatasetNotFoundError, InvalidDatasetError
@@ -227,7 +227,6 @@ def _mapped_range(path: Path) -> tuple[int, int]:
     return int(begin, 16), int(end, 16)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     batch_rows=st.integers(1, 40),
     pick=st.integers(0, 30),

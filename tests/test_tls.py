@@ -28,7 +28,15 @@ from streamer.service import EmbeddingService
 from tests.certificates import Files, client_context, read_all, secure_channel
 from tests.datasets import write_dataset
 from tests.engines import ENGINES, STARTERS
-from tests.wire_peer import HEALTH, ROWS, STREAM, EndlessService, Peer, answer_bytes
+from tests.wire_peer import (
+    HEALTH,
+    PATIENCE_SECONDS,
+    ROWS,
+    STREAM,
+    EndlessService,
+    Peer,
+    answer_bytes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -157,13 +165,13 @@ def test_replaced_certificate_is_shown_to_the_next_connection(
     before = _serial_number(server.port, ca)
     with secure_channel(server.port, ca) as channel:
         method: Any = channel.unary_stream(STREAM)
-        call = method(b"", timeout=60)
+        call = method(b"", timeout=PATIENCE_SECONDS)
         next(call)
         files.write(other_ca)
         after = _serial_number(server.port, other_ca)
         with secure_channel(server.port, other_ca) as another:
             other_method: Any = another.unary_stream(STREAM)
-            other_call = other_method(b"", timeout=60)
+            other_call = other_method(b"", timeout=PATIENCE_SECONDS)
             next(other_call)
             other_call.cancel()
         for _ in range(1000):  # far more than was on its way
@@ -263,7 +271,7 @@ def test_encrypted_key_is_an_error_and_no_question(files: Files) -> None:
         cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     ) as process:  # fmt: skip
         try:
-            process.wait(10)
+            process.wait(PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
         assert process.stdout

@@ -32,6 +32,7 @@ from tests.engines import ENGINES, STARTERS
 from tests.wire_peer import (
     HEALTH,
     MAX_WINDOW,
+    PATIENCE_SECONDS,
     ROWS,
     STREAM,
     WINDOW,
@@ -186,8 +187,8 @@ def test_handshake_that_does_not_end_is_given_up(
     wire: Callable[..., WireEngine], ca: trustme.CA, sent: bytes
 ) -> None:
     """It takes a place among the connections for no longer than handshake_seconds."""
-    server = wire(handshake_seconds=0.3, max_connections=1)
-    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as peer:
+    server = wire(handshake_seconds=2, max_connections=1)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_SECONDS) as peer:
         peer.sendall(sent)
 
         assert b"" == peer.recv(100)
@@ -199,7 +200,7 @@ def test_handshake_without_a_preface_after_it_is_given_up(
     wire: Callable[..., WireEngine], ca: trustme.CA
 ) -> None:
     """As without TLS."""
-    server = wire(handshake_seconds=0.3)
+    server = wire(handshake_seconds=2)
     with Peer(server.port, preface=False, tls=client_context(ca, "h2")) as peer:
         assert peer.until_closed()
 
@@ -226,7 +227,7 @@ def test_tls_peer_that_reads_nothing_loses_its_connection(
         peer.open_window(MAX_WINDOW - WINDOW, 0)
         peer.call(STREAM)
 
-        assert eventually(lambda: endless.open)
+        assert eventually(lambda: endless.blocks)
         assert eventually(lambda: not endless.open)
         peer.replies = False
         assert peer.until_closed()
@@ -236,7 +237,7 @@ def test_idle_tls_connection_is_left_in_good_order(
     wire: Callable[..., WireEngine], ca: trustme.CA
 ) -> None:
     """GOAWAY with NO_ERROR, then TLS's own end."""
-    server = wire(idle_seconds=0.3)
+    server = wire(idle_seconds=2)
     with Peer(server.port, tls=client_context(ca, "h2")) as peer:
         peer.unary(HEALTH)
 
@@ -257,9 +258,9 @@ def test_stop_lets_streams_over_tls_end(
     server = cast("Any", STARTERS[name])(service, certificates=Certificates(*files))
     with secure_channel(server.port, ca) as channel:
         method: Any = channel.unary_stream(STREAM)
-        call = method(b"", timeout=30)
+        call = method(b"", timeout=PATIENCE_SECONDS)
         received = framed(next(call))
-        stopping = threading.Thread(target=server.stop, args=(20,))
+        stopping = threading.Thread(target=server.stop, args=(PATIENCE_SECONDS,))
         stopping.start()
         time.sleep(0.2)
         received += b"".join(map(framed, call))
@@ -294,7 +295,7 @@ def test_serve_takes_certificates_from_the_environment(
         with secure_channel(int(match[1]), ca) as channel:
             received = read_all(channel, STREAM)
         process.send_signal(signal.SIGTERM)
-        _, log = process.communicate(timeout=30)
+        _, log = process.communicate(timeout=PATIENCE_SECONDS)
 
         assert answer_bytes(service, STREAM, pb.RequestParams()) == received
         assert 0 == process.returncode
@@ -314,7 +315,7 @@ def test_serve_names_the_variable_whose_file_will_not_do(
     done = subprocess.run(
         [sys.executable, "-m", "streamer", "serve", "--port", "0", "--data", "jobs.arrow"],
         cwd=tmp_path, env={**environment, variable: value}, capture_output=True, text=True,
-        timeout=30, check=False,
+        timeout=PATIENCE_SECONDS, check=False,
     )  # fmt: skip
 
     assert 2 == done.returncode

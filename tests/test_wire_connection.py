@@ -326,7 +326,7 @@ CONVERSATION = (
 )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, len(CONVERSATION))))
 def test_events_dont_depend_on_how_bytes_are_cut(cuts: list[int]) -> None:
     """Pieces of any size give the same events and the same answers as the whole."""

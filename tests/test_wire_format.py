@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from google.protobuf.wrappers_pb2 import UInt64Value
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.codec.wire_format import (
@@ -36,7 +36,6 @@ def reference_varint(value: int) -> bytes:
     return bytes([*(group | 0x80 for group in groups[:-1]), groups[-1]])
 
 
-@settings(deadline=None)
 @given(st.lists(uint64s))
 def test_varint_matrix_holds_the_varints_padded_to_the_longest(values: list[int]) -> None:
     """Each row is the varint of its value, then zeros up to the longest one's length."""
@@ -48,7 +47,6 @@ def test_varint_matrix_holds_the_varints_padded_to_the_longest(values: list[int]
     assert [varint.ljust(width, b"\0") for varint in varints] == [row.tobytes() for row in matrix]
 
 
-@settings(deadline=None)
 @given(st.lists(uint64s))
 def test_varint_sizes_are_the_lengths_of_the_varints(values: list[int]) -> None:
     """A value takes as many bytes as it has groups of seven bits, zero takes one."""
@@ -68,7 +66,6 @@ def test_a_tagged_varint_is_what_the_runtime_writes(value: int) -> None:
     assert [len(expected)] == varints.sizes(np.array([value], np.uint64)).tolist()
 
 
-@settings(deadline=None)
 @given(st.lists(uint64s))
 def test_a_column_of_tagged_varints_is_what_the_runtime_writes(values: list[int]) -> None:
     """Small and large values of one column all equal what the runtime writes."""
@@ -80,7 +77,6 @@ def test_a_column_of_tagged_varints_is_what_the_runtime_writes(values: list[int]
     assert [len(value) for value in expected] == varints.sizes(column).tolist()
 
 
-@settings(deadline=None)
 @given(
     values=st.lists(st.tuples(uint64s, st.booleans())),
     omit_zero=st.booleans(),
@@ -103,7 +99,6 @@ def test_absent_varints_take_no_bytes(
     assert [len(value) for value in expected] == varints.sizes(column, present).tolist()
 
 
-@settings(deadline=None)
 @given(st.lists(uint64s), strategies.field_numbers)
 def test_zeros_are_written_when_asked_for(values: list[int], number: int) -> None:
     """Without omit_zero every value of a column has its tag and varint."""
@@ -136,14 +131,12 @@ def test_a_tag_is_field_number_and_wire_type(
     assert expected == tag(number, wire_type).hex()
 
 
-@settings(deadline=None)
 @given(strategies.field_numbers, st.sampled_from(WireType))
 def test_a_tag_is_a_varint(number: int, wire_type: WireType) -> None:
     """The wire type stands in the varint's three low bits."""
     assert reference_varint(number * 8 + wire_type) == tag(number, wire_type)
 
 
-@settings(deadline=None)
 @given(st.lists(st.binary(min_size=7, max_size=7).flatmap(
     lambda row: st.tuples(st.just(row), st.integers(0, 7))
 )))  # fmt: skip
@@ -157,7 +150,6 @@ def test_ragged_cuts_each_row_to_its_size(rows: list[tuple[bytes, int]]) -> None
     assert sizes.tolist() == returned_sizes.tolist()
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 10_000)))
 def test_offsets_are_running_sums_from_zero(sizes: list[int]) -> None:
     """Value i lies between offsets i and i + 1, int32 as Arrow wants them."""
@@ -176,7 +168,6 @@ def test_binary_column_cuts_a_buffer_where_it_lies() -> None:
     assert data.address == column.buffers()[2].address
 
 
-@settings(deadline=None)
 @given(st.integers(0, 5), st.integers(0, 40))
 def test_fixed_width_column_views_its_buffer(rows: int, width: int) -> None:
     """Every value is the next `width` bytes of the buffer, at the buffer's own address."""

@@ -271,14 +271,14 @@ class Fuzzer:
         )()
 
 
-@settings(deadline=None, max_examples=2_000, database=None)
+@settings(max_examples=2_000, database=None)
 @given(st.integers(0, 2**64 - 1))
 def test_random_frames_end_a_connection_in_one_way_only(seed: int) -> None:
     """ConnectionFailedError and a GOAWAY, or the HTTP/1 answer; and all that is sent parses."""
     Fuzzer(seed).run()
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(st.binary(max_size=100), max_size=5), st.booleans())
 def test_random_bytes_end_a_connection_in_one_way_only(
     chunks: list[bytes],

@@ -96,7 +96,7 @@ _PIECES = st.lists(st.one_of(st.just(b""), st.binary(max_size=40), st.integers(0
 
 
 @pytest.mark.parametrize("pair", _PAIRS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(pieces=_PIECES, read_bytes=st.sampled_from([1, 700, 5000, 100_000]))
 def test_segments_come_out_joined_whatever_the_kernel_takes(
     pair: Callable[[], tuple[socket.socket, socket.socket]], pieces: list[bytes], read_bytes: int
@@ -107,7 +107,7 @@ def test_segments_come_out_joined_whatever_the_kernel_takes(
     assert b"".join(pieces) == came
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(parts=st.lists(st.lists(st.binary(max_size=3000), min_size=1), min_size=1, max_size=5))
 def test_several_outgoings_together_are_one_after_the_other(parts: list[list[bytes]]) -> None:
     """One system call for all, and each keeps its own memory alive."""

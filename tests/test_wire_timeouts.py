@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
 import threading
 import time
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -17,13 +19,16 @@ from hyperframe.frame import PingFrame, RstStreamFrame, SettingsFrame, WindowUpd
 from proto import embedding_stream_pb2 as pb
 from streamer.dataset import Dataset
 from streamer.engines.keepalive import Keepalive
+from streamer.engines.wire import server as server_module
 from streamer.engines.wire.server import WireServer
 from streamer.service import EmbeddingService
 from tests.datasets import write_dataset
 from tests.wire_peer import (
     ENHANCE_YOUR_CALM,
     HEALTH,
+    LOOKS_SECONDS,
     MAX_WINDOW,
+    PATIENCE_SECONDS,
     PREFACE,
     REFLECTION,
     ROWS,
@@ -37,6 +42,7 @@ from tests.wire_peer import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from streamer.engines.wire.engine import WireEngine
@@ -47,14 +53,41 @@ _CANCELLED = "1"
 _NO_KEEPALIVE = Keepalive(1000, 1000)
 
 
+class _Loop(asyncio.SelectorEventLoop):
+    """An event loop whose clock can be put forward."""
+
+    _ahead_seconds = 0.0
+
+    def time(self) -> float:
+        return super().time() + self._ahead_seconds
+
+    def put_forward(self, seconds: float, then: Callable[[], object]) -> None:
+        """Do what is due until then; `then` is called behind it."""
+        self._ahead_seconds += seconds
+        self.call_later(LOOKS_SECONDS, self.call_soon, then)
+
+
+@pytest.fixture(autouse=True)
+def _loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "_new_event_loop", _Loop)
+
+
+def _pass_time(engine: WireEngine, seconds: float) -> None:
+    """Put the server's clock forward, and return when it has looked at it."""
+    loop: Any = engine._server.loop
+    has_looked = threading.Event()
+    loop.call_soon_threadsafe(loop.put_forward, seconds, has_looked.set)
+    assert has_looked.wait(PATIENCE_SECONDS)
+
+
 @pytest.fixture
 def service() -> EndlessService:
     return EndlessService(256 << 10)
 
 
-def _health(port: int) -> float:
+def _health(port: int) -> None:
     with Peer(port) as peer:
-        return peer.unary(HEALTH)
+        peer.unary(HEALTH)
 
 
 @pytest.mark.parametrize(
@@ -85,8 +118,9 @@ def test_peer_that_does_not_finish_its_handshake_is_hung_up_on(
 
 def test_peer_that_finishes_its_handshake_stays(service: EndlessService) -> None:
     """The time for the handshake is no time limit on connections."""
-    with serving(service, handshake_seconds=0.3) as server, Peer(server.port) as peer:
-        time.sleep(0.5)
+    with serving(service, handshake_seconds=20) as server, Peer(server.port) as peer:
+        peer.unary(HEALTH)
+        _pass_time(server, 25)
         peer.unary(HEALTH)
 
 
@@ -114,7 +148,7 @@ def test_peer_that_vanished_is_given_up(service: EndlessService) -> None:
 
 def test_peer_that_answers_pings_stays(service: EndlessService) -> None:
     """Silence alone ends no connection, with a call that waits or without."""
-    with serving(service, keepalive=Keepalive(0.1, 2)) as server, Peer(server.port) as peer:
+    with serving(service, keepalive=Keepalive(0.1, 100)) as server, Peer(server.port) as peer:
         assert peer.until(lambda: peer.pings > 2)
         peer.opens_windows = False
         peer.call(STREAM)
@@ -137,8 +171,9 @@ def test_half_closed_socket_ends_its_calls(service: EndlessService) -> None:
 
 def test_idle_connection_is_left_in_good_order(service: EndlessService) -> None:
     """After idle_seconds without a call the peer is told, with NO_ERROR, then it ends."""
-    with serving(service, idle_seconds=0.3) as server, Peer(server.port) as peer:
+    with serving(service, idle_seconds=200) as server, Peer(server.port) as peer:
         peer.unary(HEALTH)
+        _pass_time(server, 201)
 
         assert peer.until_closed()
         assert [0, 0] == [goaway.error_code for goaway in peer.goaways]
@@ -147,10 +182,11 @@ def test_idle_connection_is_left_in_good_order(service: EndlessService) -> None:
 
 def test_connection_with_a_call_is_not_idle(service: EndlessService) -> None:
     """However slowly its client takes what it is sent."""
-    with serving(service, idle_seconds=0.3) as server, Peer(server.port) as peer:
+    with serving(service, idle_seconds=20) as server, Peer(server.port) as peer:
         peer.opens_windows = False
         stream_id = peer.call(STREAM)
-        peer.until(lambda: False, 0.6)
+        assert peer.until_received(stream_id, WINDOW)
+        _pass_time(server, 25)
         peer.opens_windows = True
         peer.open_window(WINDOW, 0, stream_id)
 
@@ -166,7 +202,7 @@ def test_stock_client_calls_again_after_an_idle_time(service: EndlessService) ->
     ):
         stub: Any = health_pb2_grpc.HealthStub(channel)
         for _ in range(2):
-            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=10)
+            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE_SECONDS)
             time.sleep(0.7)
 
             assert health_pb2.HealthCheckResponse.SERVING == answer.status
@@ -192,7 +228,7 @@ def test_a_byte_now_and_then_is_as_good_as_nothing(service: EndlessService) -> N
         peer.opens_windows = False
         stream_id = peer.call(STREAM)
         assert peer.until_received(stream_id, WINDOW)
-        for _ in range(50):
+        for _ in range(500):
             peer.open_window(1, 0, stream_id)
             if peer.until(lambda: stream_id in peer.trailers, 0.2):
                 break
@@ -209,7 +245,7 @@ def test_peer_that_reads_nothing_loses_its_connection(service: EndlessService) -
         peer.open_window(MAX_WINDOW - WINDOW, 0)
         peer.call(STREAM)
 
-        assert eventually(lambda: service.open)
+        assert eventually(lambda: service.blocks)
         assert eventually(lambda: not service.open)
         peer.opens_windows = False
         assert peer.until_closed()
@@ -233,7 +269,7 @@ def test_idle_reflection_streams_do_not_stop_health_watches(service: EndlessServ
         peer.unary(HEALTH)
         watch = peer.call("/grpc.health.v1.Health/Watch")
 
-        assert peer.until(lambda: peer.received(watch) > 0, 3)
+        assert peer.until(lambda: peer.received(watch) > 0)
 
 
 def test_connection_beyond_the_limit_is_closed_until_there_is_room(
@@ -283,11 +319,11 @@ def test_pings_are_answered_while_a_stream_waits_for_its_window(service: Endless
 
         assert peer.until_received(stream_id, WINDOW)
         payloads = [number.to_bytes(8, "big") for number in range(5)]
-        for payload in payloads:
+        for number, payload in enumerate(payloads):
             peer.send(PingFrame(0, payload))
-            time.sleep(0.15)
+            assert peer.until(lambda: len(peer.pongs) > number)  # noqa: B023 - called at once
+            time.sleep(0.15)  # the server takes one ping in 0.1 s
 
-        assert peer.until(lambda: len(peer.pongs) == len(payloads))
         assert payloads == peer.pongs
         assert WINDOW == peer.received(stream_id)
 
@@ -349,7 +385,7 @@ def _fill(engine: WireEngine, failures: int) -> _FullListener:
         replaced.set()
 
     server.loop.call_soon_threadsafe(replace)
-    assert replaced.wait(10)
+    assert replaced.wait(PATIENCE_SECONDS)
     return listener
 
 
@@ -375,9 +411,10 @@ def test_server_without_file_descriptors_goes_on_when_it_has_some(
 
         assert 0 == listener.failures
         checks.clear()
-        time.sleep(0.6)
+        assert eventually(lambda: len(checks) > 5)
+        gaps = [later - earlier for earlier, later in pairwise(checks)]
 
-        assert 3 < len(checks) < 20  # every 0.05 s
+        assert min(gaps) > 0.04  # one clock, every 0.05 s
 
 
 def test_stop_while_file_descriptors_have_run_out_is_clean(
@@ -456,7 +493,7 @@ def test_a_byte_for_one_call_is_no_sign_of_life_of_the_others(service: EndlessSe
             peer.until(lambda: False, 0.2)
             return len(peer.trailers) >= 15
 
-        assert eventually(trickled, 5)
+        assert eventually(trickled)
         assert {_CANCELLED} == {each["grpc-status"] for each in peer.trailers.values()}
 
 

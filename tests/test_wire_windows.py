@@ -71,7 +71,7 @@ def _send(peer: MemoryPeer, stream_id: int, wanted: int) -> int:
     return size
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(window_sizes, frame_sizes, steps)
 def test_data_never_exceeds_what_the_client_permits(
     window: int, frame_bytes: int, steps: list[tuple[int, str, int]]
@@ -115,7 +115,7 @@ def _open(peer: MemoryPeer, amount: int, stream_id: int | None = None) -> None:
         peer.client.increment_flow_control_window(amount, stream_id)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.integers(0, 100_000),
     frame_sizes,

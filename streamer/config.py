@@ -67,7 +67,8 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
 
-    grpc_host: str = "0.0.0.0"  # noqa: S104 - a server is there to be reached
+    # None, or empty: every address that this machine has.
+    grpc_host: str | None = None
     grpc_port: Port = 50051
     max_workers: Annotated[int, Field(ge=1, le=1024)] = 16
     data_path: Path = Path("data/processed_recruitment_data.arrow")
@@ -102,6 +103,8 @@ class Settings(BaseSettings):
     pull_timeout_seconds: _Seconds = 300.0
     # How long it waits while another program loads the same table.
     lock_timeout_seconds: _Seconds = 60.0
+    # Where `receive` listens: whoever reaches it may write.
+    receive_host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     # What `receive` commits at a time, and takes of each upload ahead of the database.
     receive_commit_size: Annotated[ByteSize, Field(ge=1, le=1 << 30)] = ByteSize(8 << 20)
     receive_window_size: Annotated[ByteSize, Field(ge=65_535, le=2**31 - 1)] = ByteSize(1 << 20)

@@ -406,7 +406,7 @@ def test_a_session_that_the_database_ends_is_unavailable(
 
 
 class _Process:
-    """The real `streamer receive`."""
+    """The real `streamer receive`, which GRPC_HOST doesn't concern."""
 
     popen: ClassVar[Mapping[str, Any]] = {}
 
@@ -416,13 +416,14 @@ class _Process:
             self.process = subprocess.Popen(
                 [
                     sys.executable, "-m", "streamer", "receive", "--into", url,
-                    "--host", "127.0.0.1", "--port", "0", *options,  # the last --port counts
+                    "--port", "0", *options,  # the last --port counts
                 ],
                 cwd=folder, env=_environment(**settings), stdout=subprocess.PIPE, stderr=log,
                 text=True, **self.popen,
             )  # fmt: skip
         assert self.process.stdout
-        listening = re.fullmatch(r"listening on (\S+)\n", self.process.stdout.readline())
+        line = self.process.stdout.readline()
+        listening = re.fullmatch(r"listening on (127\.0\.0\.1:\d+)\n", line)
         assert listening, self.log.read_text()
         self.target = listening[1]
 
@@ -439,7 +440,7 @@ class _Process:
 
 
 def _environment(**settings: str) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(_ROOT), **settings}
+    return {**os.environ, "PYTHONPATH": str(_ROOT), "GRPC_HOST": "192.0.2.1", **settings}
 
 
 def _start_upload(

@@ -24,16 +24,18 @@ _MAX_PORT = 65_535
 
 
 class HostPort(click.ParamType[str]):
-    """HOST:PORT, or [ADDRESS]:PORT for IPv6."""
+    """HOST:PORT, [ADDRESS]:PORT for IPv6, or unix:PATH."""
 
     name = "HOST:PORT"
 
     def convert(
         self, value: str, param: click.Parameter | None, ctx: click.Context | None
     ) -> str:  # fmt: skip
+        if re.fullmatch(r"unix:[^\0]+", value):
+            return value
         match = re.fullmatch(r"(?:[^\s:/\[\]]+|\[[0-9a-fA-F:.%]+\]):([0-9]{1,5})", value)
         if match is None or not 0 < int(match[1]) <= _MAX_PORT:
-            self.fail(f"{value!r} is not HOST:PORT", param, ctx)
+            self.fail(f"{value!r} is not HOST:PORT, nor unix:PATH", param, ctx)
         return value
 
 

@@ -10,7 +10,8 @@ from streamer.config import Engine, load_settings
 
 _EPILOG = """\b
 Settings (see README.md): those of serve, with MAX_MESSAGE_SIZE for a row; DATABASE_URL,
-RECEIVE_COMMIT_SIZE, RECEIVE_WINDOW_SIZE.
+RECEIVE_HOST, RECEIVE_COMMIT_SIZE, RECEIVE_WINDOW_SIZE. GRPC_HOST and GRPC_PORT are
+serve's alone.
 
 \b
 Examples:
@@ -28,7 +29,7 @@ Examples:
     show_default=True,
     help="Port; 0 picks a free one.",
 )
-@click.option("--host", help="Address to listen on. [GRPC_HOST, else 0.0.0.0]")
+@click.option("--host", help="Address to listen on, or unix:PATH. [RECEIVE_HOST, else 127.0.0.1]")
 @click.option(
     "--engine", type=click.Choice([engine.value for engine in Engine]),
     help="As for serve. [ENGINE, else wire]",
@@ -48,6 +49,6 @@ def command(
     can't be stored is named in the result and kept, with the reason, in the table
     embedding_streamer_dead_letter.
     """
-    settings = load_settings(database_url=into, grpc_host=host, engine=engine)
+    settings = load_settings(database_url=into, receive_host=host, engine=engine)
     log_as(settings)
     receive(settings, port=port, table=table, dimension=dimension)

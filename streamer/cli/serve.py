@@ -28,7 +28,9 @@ Examples:
 
 @click.command("serve", epilog=_EPILOG)
 @click.option("--data", type=click.Path(path_type=Path), help="The dataset file. [DATA_PATH]")
-@click.option("--host", help="Address to listen on. [GRPC_HOST, else 0.0.0.0]")
+@click.option(
+    "--host", help="Address to listen on, or unix:PATH. [GRPC_HOST, else all of this machine's]"
+)
 @click.option("--port", type=int, help="Port; 0 picks a free one. [GRPC_PORT, else 50051]")
 @click.option(
     "--engine", type=click.Choice([engine.value for engine in Engine]),

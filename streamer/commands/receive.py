@@ -29,7 +29,7 @@ def receive(settings: Settings, *, port: int, table: str, dimension: int | None)
         run_engine(
             service,
             settings,
-            host=settings.grpc_host,
+            host=settings.receive_host,
             port=port,
             limits=limits_of(settings).for_uploads(
                 max_message_bytes=settings.max_message_size,

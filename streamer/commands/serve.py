@@ -11,6 +11,7 @@ from streamer.chunking import calculate_optimal_chunk_size
 from streamer.commands.running import limits_of, run_engine
 from streamer.config import OnUnknownCheckpoint
 from streamer.dataset import Dataset
+from streamer.engines.addresses import any_host
 from streamer.errors import StreamerError
 from streamer.service import EmbeddingService
 
@@ -43,7 +44,7 @@ def serve(settings: Settings) -> None:
     run_engine(
         service,
         settings,
-        host=settings.grpc_host,
+        host=settings.grpc_host or any_host(),
         port=settings.grpc_port,
         limits=limits_of(settings),
         permitted="read all rows",

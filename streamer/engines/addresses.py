@@ -1,64 +1,145 @@
-"""Where a server listens."""
+"""Where a server listens: HOST and PORT, with or without brackets, or unix:PATH."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import socket
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from streamer.errors import StreamerError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+UNIX = "unix:"
 _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+# RFC 6761 section 6.3: the name means this machine, also where /etc/hosts knows one of them alone.
+_LOCALHOST = ("127.0.0.1", "::1")
 
 
 class AddressError(StreamerError):
     """The server can't listen on the address it was given."""
 
 
+def any_host() -> str:
+    """Return the host that stands for all of this machine's addresses, IPv6's where it has any."""
+    return "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104 - what is asked for
+
+
 def listening_sockets(host: str, port: int) -> list[socket.socket]:
     """Return sockets that listen, one for each address of `host`, and never block.
 
-    With port 0 they share the port that the system picks. AddressError says what is wrong
-    and what to do.
+    With port 0 they share the port that the system picks; unix:PATH has none. AddressError says
+    what is wrong and what to do. To be closed by `close_listeners`.
     """
     listeners: list[socket.socket] = []
     try:
-        for family, kind, protocol, _, address in socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        ):
+        if host.startswith(UNIX):
+            return [_listen_at(host.removeprefix(UNIX))]
+        for family, address in _addresses(host):
             shared_port = listeners[0].getsockname()[1] if listeners else port
             try:
-                listeners.append(_listen(family, kind, protocol, (str(address[0]), shared_port)))
+                listeners.append(_listen(family, address, shared_port))
             except OSError as error:
                 # A name may have an address of a family that this machine doesn't use.
                 if not listeners or error.errno not in _NOT_HERE:
                     raise
     except OSError as error:
-        for listener in listeners:
-            listener.close()
+        close_listeners(listeners)
         why = error.strerror or str(error)
-        if error.errno == errno.EADDRINUSE:
+        if error.errno == errno.EADDRINUSE and not host.startswith(UNIX):
             why = "the port is in use; choose another with --port or GRPC_PORT"
         message = f"can't listen on {format_address(host, port)}: {why}"
         raise AddressError(message) from None
     return listeners
 
 
-def _listen(family: int, kind: int, protocol: int, address: tuple[str, int]) -> socket.socket:
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            only = address[0] != "::"  # that one stands for IPv4's addresses, too
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
-        listener.bind(address)
-        listener.listen(socket.SOMAXCONN)
-    except OSError:
+def close_listeners(listeners: list[socket.socket]) -> None:
+    """Close them; a socket file is removed, which is nobody else's while they listen."""
+    for listener in listeners:
+        if listener.family == socket.AF_UNIX:
+            with contextlib.suppress(OSError):
+                Path(os.fsdecode(listener.getsockname())).unlink()
         listener.close()
-        raise
-    listener.settimeout(0)
-    return listener
+
+
+def bound_port(listeners: list[socket.socket]) -> int:
+    """Return the port that listeners share, 0 for a socket file."""
+    is_unix = listeners[0].family == socket.AF_UNIX
+    return 0 if is_unix else int(listeners[0].getsockname()[1])
 
 
 def format_address(host: str, port: int) -> str:
-    """Return HOST:PORT, with an IPv6 address in brackets."""
+    """Return HOST:PORT, with an IPv6 address in brackets, or unix:PATH."""
+    if host.startswith(UNIX):
+        return host
+    host = _without_brackets(host)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _without_brackets(host: str) -> str:
+    return host[1:-1] if host.startswith("[") and host.endswith("]") else host
+
+
+def _addresses(host: str) -> Iterator[tuple[int, str]]:
+    names = _LOCALHOST if host == "localhost" else (_without_brackets(host),)
+    for name in names:
+        for family, *_, address in socket.getaddrinfo(
+            name, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            yield family, str(address[0])
+
+
+def _listen(family: int, address: str, port: int) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            only = address != "::"  # that one stands for IPv4's addresses, too
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
+        listener.bind((address, port))
+        return _listening(listener)
+    except OSError:
+        listener.close()
+        raise
+
+
+def _listen_at(path: str) -> socket.socket:
+    """Listen at a socket file; one that a killed server has left is replaced."""
+    _remove_if_stale(path)
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        listener.bind(path)
+        return _listening(listener)
+    except OSError:
+        listener.close()
+        raise
+
+
+def _remove_if_stale(path: str) -> None:
+    """Remove a socket file at which nobody listens; OSError for any other file."""
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise OSError(errno.EEXIST, "there is a file, and it is no socket")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(0)  # a server that is busy answers in its own time
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            Path(path).unlink(missing_ok=True)
+            return
+        except BlockingIOError:
+            pass
+    raise OSError(errno.EADDRINUSE, "another server listens there")
+
+
+def _listening(listener: socket.socket) -> socket.socket:
+    listener.listen(socket.SOMAXCONN)
+    listener.settimeout(0)
+    return listener

@@ -12,11 +12,19 @@ import contextlib
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import quote
 
 import grpc
 
 from streamer.codec.message_run import MessageRun
-from streamer.engines.addresses import AddressError, format_address, listening_sockets
+from streamer.engines.addresses import (
+    UNIX,
+    AddressError,
+    bound_port,
+    close_listeners,
+    format_address,
+    listening_sockets,
+)
 from streamer.engines.hosting import Hosted, add_standard_services, hosted
 from streamer.engines.keepalive import Keepalive
 from streamer.errors import StreamerError, answer_for
@@ -107,17 +115,29 @@ class GrpcioEngine:
 
 
 def _bind(server: grpc.Server, host: str, port: int, certificates: Certificates | None) -> int:
-    # The system says what is wrong with an address, and grpcio doesn't.
-    for probe in listening_sockets(host, port):
-        probe.close()
-    address = format_address(host, port)
-    try:
-        if certificates is None:
-            return server.add_insecure_port(address)
-        return server.add_secure_port(address, certificates.grpc_credentials())
-    except RuntimeError as error:
-        message = f"can't listen on {address}: {error}"
-        raise AddressError(message) from None
+    """Listen on the addresses that the wire engine would listen on; return the port."""
+    # The system says what is wrong with an address, and grpcio doesn't. Names it resolves
+    # in its own way.
+    probes = listening_sockets(host, port)
+    port = bound_port(probes)
+    is_unix = host.startswith(UNIX)
+    hosts = (
+        [UNIX + quote(host.removeprefix(UNIX))]
+        if is_unix
+        else [str(probe.getsockname()[0]) for probe in probes]
+    )
+    close_listeners(probes)
+    for each in hosts:
+        address = format_address(each, port)
+        try:
+            if certificates is None:
+                server.add_insecure_port(address)
+            else:
+                server.add_secure_port(address, certificates.grpc_credentials())
+        except RuntimeError as error:
+            message = f"can't listen on {address}: {error}"
+            raise AddressError(message) from None
+    return port
 
 
 def _handlers(methods: Hosted, pool: ThreadPoolExecutor) -> list[grpc.GenericRpcHandler]:

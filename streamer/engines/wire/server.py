@@ -8,6 +8,7 @@ import importlib.util
 import logging
 import os
 import socket
+import struct
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from streamer.engines.addresses import format_address, listening_sockets
+from streamer.engines.addresses import (
+    bound_port,
+    close_listeners,
+    format_address,
+    listening_sockets,
+)
 from streamer.engines.wire.context import CallFailedError
 from streamer.engines.wire.handlers import Pool, servicer_handler
 from streamer.engines.wire.limits import Limits
@@ -43,6 +49,7 @@ _CALL_WORKERS = 2
 # How often sessions are looked at for what takes too long.
 _CHECK_SECONDS = 1.0
 _RETRY_ACCEPT_SECONDS = 1.0
+_CREDENTIALS = "3i"  # struct ucred of Linux: pid, uid, gid
 
 
 @dataclass
@@ -81,7 +88,7 @@ class WireServer:
         self.limits = limits
         self._tls = tls
         self._listeners = listening_sockets(host, port)
-        self.port: int = self._listeners[0].getsockname()[1]
+        self.port = bound_port(self._listeners)
         self.address = format_address(host, self.port)
         self._methods: dict[str, Handler] = {}
         self._generic_handlers: list[grpc.GenericRpcHandler] = []
@@ -194,11 +201,13 @@ class WireServer:
             self._refused += 1
             return
         peer_socket.settimeout(0)  # never block
-        peer_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if peer_socket.family != socket.AF_UNIX:
+            peer_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        peer = _peer_name(peer_socket, address)
         if self._tls is None:
-            SocketLink(self, self._pump, peer_socket, _peer(address))
+            SocketLink(self, self._pump, peer_socket, peer)
         else:
-            TlsLink(self, self._pump, peer_socket, _peer(address), self._tls())
+            TlsLink(self, self._pump, peer_socket, peer, self._tls())
 
     def _check(self) -> None:
         self.loop.call_later(_CHECK_SECONDS, self._check)
@@ -214,7 +223,7 @@ class WireServer:
     async def _stop(self, grace_seconds: float) -> None:
         for listener in self._listeners:
             self.loop.remove_reader(listener)
-            listener.close()
+        close_listeners(self._listeners)
         self._listeners = []
         for end, wait_seconds in (
             (Session.drain, grace_seconds),
@@ -236,7 +245,13 @@ def _new_event_loop() -> asyncio.AbstractEventLoop:
     return asyncio.new_event_loop()
 
 
-def _peer(address: tuple[str, int]) -> str:
-    """Return a peer's address as grpcio writes it."""
+def _peer_name(peer_socket: socket.socket, address: Any) -> str:  # noqa: ANN401 - as accept has it
+    """Return a peer's address as grpcio writes it; of one at a socket file, its process."""
+    if peer_socket.family == socket.AF_UNIX:
+        size = struct.calcsize(_CREDENTIALS)
+        credentials = peer_socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+        pid, uid, _ = struct.unpack(_CREDENTIALS, credentials)
+        return f"unix:pid={pid},uid={uid}"
     host, port = address[:2]
+    host = host.removeprefix("::ffff:")  # IPv4, by way of a listener for both
     return f"ipv6:%5B{host}%5D:{port}" if ":" in host else f"ipv4:{host}:{port}"

@@ -112,6 +112,22 @@ def _call_with_secrets(target: str) -> None:
                 list(method(request, metadata=metadata, timeout=_SECONDS))
 
 
+def test_a_full_disk_of_the_log_does_not_stop_the_server(tmp_path: Path) -> None:
+    """It is said once, on standard error, where all lines are."""
+    write_dataset(tmp_path / "jobs.arrow")
+    (tmp_path / "x.log").symlink_to("/dev/full")
+    arguments = ("--data", "jobs.arrow")
+    with Serving(tmp_path, *arguments, settings={"LOG_FILE": "x.log"}) as server:
+        with grpc.insecure_channel(server.target) as channel:
+            for _ in range(3):
+                read_all(channel, ROWS)
+        assert 0 == server.stop()
+
+    log = server.log.read_text()
+    assert 1 == log.count("LOG_FILE x.log can't be written: No space left on device")
+    assert 3 == log.count(": sent 10 rows")
+
+
 _NO_TERMINAL = {"start_new_session": True}
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -713,6 +714,39 @@ def test_failed_ids_that_somebody_removed_are_missed_and_not_made_up(
     assert "jobs.arrow.failed-ids.txt was shortened" in again.err
     assert "failed       2," in again.out
     assert f"{ids[101]}\n" == (jobs.parent / "jobs.arrow.failed-ids.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("room", "sent_calls", "refused"),
+    [(100, 0, "jobs.arrow.upload.json can't be written"), (1000, 2, "jobs.arrow.failed-ids.txt")],
+    ids=["for no state", "for a segment's failed ids"],
+)
+def test_a_full_disk_ends_it_and_loses_nothing(
+    jobs: Path, room: int, sent_calls: int, refused: str
+) -> None:
+    """Said once; with room again it goes on, and no failed id is missing or there twice.
+
+    The limit of a file's size is a disk that is full: a write comes out short, the next fails.
+    """
+    failing = _ids(jobs)[3::5]
+    with BatchServer([fail(set(failing))] * 6) as server:
+        command = [sys.executable, "-m", "streamer", "upload", "--data", "jobs.arrow"]
+        ended = subprocess.run(
+            [*command, "--to", server.target], cwd=jobs.parent, capture_output=True, text=True,
+            env={**os.environ, "PYTHONPATH": str(_ROOT), "UPLOAD_SEGMENT_ROWS": "100"},
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
+            check=False,
+        )  # fmt: skip
+        calls = len(server.calls)
+        again = _upload(jobs.parent, "--to", server.target)
+
+    assert (1, sent_calls) == (ended.returncode, calls)
+    assert 1 == ended.stderr.count("error: ")
+    assert re.search(rf"error: {re.escape(refused)}.*: File too large", ended.stderr)
+    assert "Traceback" not in ended.stderr
+    assert 1 == again.code
+    assert f"failed       {len(failing)}, ids in jobs.arrow.failed-ids.txt\n" in again.out
+    assert failing == (jobs.parent / "jobs.arrow.failed-ids.txt").read_text().splitlines()
 
 
 def test_one_upload_at_a_time_uses_a_state_file(tmp_path: Path) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import os
 import re
 import resource
 import signal
+import socket
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -170,6 +173,26 @@ def test_hangup_looks_again_at_files_and_never_stops(tmp_path: Path, engine: str
         assert grpc.StatusCode.NOT_FOUND == raised.value.code()
         assert 0 == server.stop()
     assert "jobs.arrow is open: 7 rows" in (tmp_path / "x.log").read_text()
+
+
+def test_hangup_does_not_stop_a_server_that_starts(tmp_path: Path) -> None:
+    """One that waits for an answer of its database, for example."""
+    with socket.create_server(("127.0.0.1", 0)) as database:
+        database.settimeout(_SECONDS)
+        address = f"postgresql://127.0.0.1:{database.getsockname()[1]}/none?sslmode=disable"
+
+        def hang_up() -> None:
+            connection, _ = database.accept()
+            with connection:
+                process = psutil.Process(os.getpid()).children()[-1]
+                process.send_signal(signal.SIGHUP)
+
+        with ThreadPoolExecutor(1) as pool:
+            hung_up = pool.submit(hang_up)
+            options = ("--into", address)
+            with Serving(tmp_path, *options, command="receive", popen=_NO_TERMINAL) as server:
+                hung_up.result()
+                assert 0 == server.stop()
 
 
 def test_a_closed_terminal_stops_the_server(tmp_path: Path) -> None:

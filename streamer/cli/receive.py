@@ -6,6 +6,7 @@ import click
 
 from streamer.cli.options import INTO, TABLE, log_as
 from streamer.commands.receive import receive
+from streamer.commands.signals import outlive_hangups
 from streamer.config import Engine, load_settings
 
 _EPILOG = """\b
@@ -51,4 +52,5 @@ def command(
     """
     settings = load_settings(database_url=into, receive_host=host, engine=engine)
     log_as(settings)
+    outlive_hangups()
     receive(settings, port=port, table=table, dimension=dimension)

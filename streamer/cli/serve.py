@@ -8,6 +8,7 @@ import click
 
 from streamer.cli.options import log_as
 from streamer.commands.serve import serve
+from streamer.commands.signals import outlive_hangups
 from streamer.config import Engine, LogLevel, OnUnknownCheckpoint, load_settings
 
 _EPILOG = """\b
@@ -64,4 +65,5 @@ def command(
         log_level=log_level,
     )
     log_as(settings)
+    outlive_hangups()
     serve(settings)

@@ -54,6 +54,12 @@ class OperatorSignals:
         self._came.put(number)
 
 
+def outlive_hangups() -> None:
+    """Let no SIGHUP end a server that is still starting, unless its terminal is closed."""
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL and not has_terminal():
+        signal.signal(signal.SIGHUP, lambda _number, _frame: None)
+
+
 def has_terminal() -> bool:
     """Return whether this process has a controlling terminal, whatever its files are."""
     with contextlib.suppress(OSError):

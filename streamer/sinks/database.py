@@ -176,7 +176,7 @@ def _embedded(folder: Path) -> Iterator[str]:
     if threading.current_thread() is threading.main_thread():
         # Else the end of this process would leave PostgreSQL running.
         for number in _ENDINGS:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as by nohup
+            if signal.getsignal(number) is signal.SIG_DFL:  # ignored by nohup, or a server's own
                 signal.signal(number, _end)
     with contextlib.ExitStack() as running:
         with _signals_deferred():  # so would one that comes while it starts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import faulthandler
 import logging
@@ -22,14 +23,18 @@ def be_diagnosable() -> None:
     with contextlib.suppress(RuntimeError, OSError):  # standard error may be closed
         faulthandler.enable()
     signal.signal(signal.SIGUSR1, _log_stacks)
+    # Python gives up its handlers when it ends, and SIGUSR1 would end it otherwise.
+    atexit.register(signal.signal, signal.SIGUSR1, signal.SIG_IGN)
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
 def _log_stacks(_number: int, _frame: object) -> None:
     """Run in the main thread between two of its steps, also while it waits."""
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until these are written
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     stacks = [
         f"thread {names.get(ident, ident)}\n{''.join(traceback.format_stack(frame))}"
         for ident, frame in sys._current_frames().items()  # noqa: SLF001 - documented so
     ]
     _log.warning("SIGUSR1: the stacks of %d threads\n%s", len(stacks), "".join(stacks).rstrip())
+    signal.signal(signal.SIGUSR1, _log_stacks)

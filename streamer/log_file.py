@@ -75,7 +75,8 @@ class LogFile(logging.Handler):
             self._write(line)
         except OSError as error:
             if not self._left_out:
-                self._tell("can't be written: %s; until it can, lines are left out there", error)
+                why = error.strerror or error
+                self._tell("can't be written: %s; until it can, lines are left out there", why)
             self._left_out += 1
             self._failed_at = self._clock()
             return
@@ -101,8 +102,8 @@ class LogFile(logging.Handler):
 
     def _open_again(self) -> None:
         descriptor = self._open()
-        os.close(self._descriptor)
-        self._descriptor = descriptor
+        os.dup2(descriptor, self._descriptor, inheritable=False)  # in one step: see diagnosis.py
+        os.close(descriptor)
         self._rotates = True
         self._is_torn = False
 
@@ -132,7 +133,7 @@ class LogFile(logging.Handler):
                 self._move_away()
         except OSError as error:
             self._rotates = False
-            self._tell("can't be rotated: %s; it grows on", error)
+            self._tell("can't be rotated: %s; it grows on", error.strerror or error)
         finally:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         self._follow()
@@ -155,8 +156,6 @@ class LogFile(logging.Handler):
 
     def _tell(self, text: str, argument: object) -> logging.LogRecord:
         """Tell the other handler, which writes elsewhere; return the record."""
-        if isinstance(argument, OSError):
-            argument = argument.strerror or argument
         record = logging.LogRecord(
             __name__, logging.WARNING, __file__, 0, f"LOG_FILE %s {text}", (self.path, argument),
             None,

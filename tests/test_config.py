@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import pytest
 from pydantic import ValidationError
 
 from convert.settings import Settings as ConvertSettings
 from convert.settings import misspelt
+from streamer.__main__ import main
 from streamer.config import Settings, SettingsError, load_settings
 
 _VARIABLES = [name.upper() for name in Settings.model_fields]
@@ -167,6 +169,18 @@ def test_durations_end_somewhere(monkeypatch: pytest.MonkeyPatch, name: str, val
 
     with pytest.raises(SettingsError, match=f"{name.upper()} is '{value}'"):
         load_settings()
+
+
+def test_no_option_is_a_duration_without_end() -> None:
+    """Options are bounded as settings are; none is a number that isn't whole, so far."""
+    context = click.Context(main)
+    commands = [main.get_command(context, name) for name in main.list_commands(context)]
+    options = [option for command in commands if command for option in command.params]
+
+    assert len(options) > 40
+    for option in options:
+        is_bounded = isinstance(option.type, click.FloatRange) and option.type.max is not None
+        assert is_bounded or not isinstance(option.type, click.types.FloatParamType)
 
 
 @pytest.mark.parametrize(

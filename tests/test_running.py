@@ -19,9 +19,10 @@ import trustme
 
 from proto import embedding_stream_pb2 as pb
 from proto import embedding_stream_pb2_grpc as pb_grpc
-from streamer.commands.exposure import exposure, is_local
+from streamer.commands.exposure import exposure
 from streamer.commands.running import limits_of
 from streamer.config import Settings, load_settings
+from streamer.engines.addresses import is_local
 from streamer.engines.grpcio import GrpcioEngine
 from streamer.engines.wire.engine import WireEngine
 from streamer.upload_service import UploadService

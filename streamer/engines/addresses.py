@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import os
 import socket
 import stat
@@ -79,6 +80,22 @@ def format_address(host: str, port: int) -> str:
         return host
     host = _without_brackets(host)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_local(host: str) -> bool:
+    """Return whether a server that listens on `host` is reached from this machine alone."""
+    if host.startswith(UNIX):
+        return True
+    try:
+        return all(_is_loopback(address) for _, address in _addresses(host))
+    except OSError:  # nobody can listen there, or nobody knows
+        return False
+
+
+def _is_loopback(address: str) -> bool:
+    parsed = ipaddress.ip_address(address)
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return (mapped or parsed).is_loopback
 
 
 def _without_brackets(host: str) -> str:

@@ -20,9 +20,9 @@ from streamer.errors import StreamerError
 # The longest that a duration may be, 24 days: what PostgreSQL can say in milliseconds. Waits of
 # threads, timers of event loops and gRPC's deadlines take more, but not any float: beyond 292
 # years, and for inf and nan, they raise.
-_MAX_SECONDS = 2_147_483
-_Seconds = Annotated[float, Field(gt=0, le=_MAX_SECONDS)]
-_SecondsOrZero = Annotated[float, Field(ge=0, le=_MAX_SECONDS)]
+MAX_SECONDS = 2_147_483
+_Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS)]
+_SecondsOrZero = Annotated[float, Field(ge=0, le=MAX_SECONDS)]
 _PACKAGE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 Port = Annotated[int, Field(ge=0, le=65_535)]
 

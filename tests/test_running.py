@@ -21,7 +21,7 @@ from proto import embedding_stream_pb2 as pb
 from proto import embedding_stream_pb2_grpc as pb_grpc
 from streamer.commands.exposure import exposure
 from streamer.commands.running import limits_of
-from streamer.config import Settings, load_settings
+from streamer.config import MAX_SECONDS, Settings, load_settings
 from streamer.engines.addresses import is_local
 from streamer.engines.grpcio import GrpcioEngine
 from streamer.engines.wire.engine import WireEngine
@@ -40,13 +40,7 @@ if TYPE_CHECKING:
     from streamer.engines.hosting import RunningEngine
 
 _SECONDS = 60
-_LONGEST = {
-    name: metadata.le
-    for name, field in Settings.model_fields.items()
-    if field.annotation is float
-    for metadata in field.metadata
-    if hasattr(metadata, "le")
-}
+_LONGEST = {name: MAX_SECONDS for name in Settings.model_fields if name.endswith("_seconds")}
 
 
 @pytest.mark.parametrize("name", ENGINES)

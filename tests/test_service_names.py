@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from google.protobuf import descriptor_pb2
+from grpc_reflection.v1alpha import reflection_pb2
 
 from proto import embedding_stream_pb2 as pb
 from streamer.dataset import Dataset
@@ -79,12 +80,34 @@ def test_other_packages_are_unknown(channels: tuple[Any, Any]) -> None:
     assert "UNIMPLEMENTED" == code.code().name
 
 
-def test_reflection_lists_what_it_can_describe(channels: tuple[Any, Any]) -> None:
-    """Of the other names there is no descriptor."""
-    stub: Any = reflection_pb2_grpc.ServerReflectionStub(channels[0])
-    request = reflection_pb2.ServerReflectionRequest(list_services="")
-    (answer,) = stub.ServerReflectionInfo(iter([request]), timeout=_SECONDS)
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_reflection_describes_what_it_lists(channels: tuple[Any, Any], version: str) -> None:
+    """In both of its versions, itself included; of aliases there is no descriptor."""
+    ask = channels[0].stream_stream(
+        f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+        reflection_pb2.ServerReflectionRequest.SerializeToString,
+        reflection_pb2.ServerReflectionResponse.FromString,
+    )
 
-    names = {service.name for service in answer.list_services_response.service}
-    assert "embedding.EmbeddingStreamService" in names
-    assert not {name for name in names if not name.startswith(("embedding.", "grpc."))}
+    def answers(**request: Any) -> Any:
+        requests = iter([reflection_pb2.ServerReflectionRequest(**request)])
+        (answer,) = ask(requests, timeout=_SECONDS)
+        return answer
+
+    def file(**request: Any) -> bytes:
+        (found,) = answers(**request).file_descriptor_response.file_descriptor_proto
+        return bytes(found)
+
+    listed = answers(list_services="").list_services_response.service
+    names = {service.name for service in listed}
+    assert names == {
+        "embedding.EmbeddingStreamService", "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection",
+    }  # fmt: skip
+    for name in names:
+        description = file(file_containing_symbol=name)
+        described = descriptor_pb2.FileDescriptorProto.FromString(description)
+        assert description == file(file_by_filename=described.name)
+        assert name in {f"{described.package}.{service.name}" for service in described.service}
+        types = {method.input_type for service in described.service for method in service.method}
+        assert all(each.startswith(f".{described.package}.") for each in types)

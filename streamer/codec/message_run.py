@@ -9,12 +9,15 @@ import numpy as np
 from streamer.codec.cursor import Spans
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
 # What a message takes in memory beside its bytes.
 _MESSAGE_BYTES = 64
+# Single messages that are put together, at most.
+_RUN_MESSAGES = 64
+_RUN_BYTES = 1 << 20
 
 
 class MessageRun:
@@ -76,3 +79,17 @@ class MessageRun:
 
     def __repr__(self) -> str:
         return f"MessageRun({len(self)} messages, {len(self.data)} bytes)"
+
+
+def runs_of(messages: Iterable[bytes]) -> Iterator[MessageRun]:
+    """Put single messages together, a few at a time, as they are asked for."""
+    run: list[bytes] = []
+    size = 0
+    for message in messages:
+        run.append(message)
+        size += len(message)
+        if len(run) >= _RUN_MESSAGES or size >= _RUN_BYTES:
+            yield MessageRun.of(run)
+            run, size = [], 0
+    if run:
+        yield MessageRun.of(run)

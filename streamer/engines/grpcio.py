@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import grpc
 
-from streamer.codec.message_run import MessageRun
+from streamer.codec.message_run import runs_of
 from streamer.engines.addresses import (
     UNIX,
     AddressError,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from proto import embedding_stream_pb2 as pb
     from streamer.codec.frames import JoinedFrames
+    from streamer.codec.message_run import MessageRun
     from streamer.engines.tls import Certificates
     from streamer.service import EmbeddingService
     from streamer.upload_service import UploadService
@@ -48,9 +49,6 @@ _log = logging.getLogger(__name__)
 _OTHER_WORKERS = 2
 # So does each health Watch, for as long as it lasts; further ones wait for their first answer.
 _WATCH_WORKERS = 64
-# Messages of an upload that are handed over together.
-_RUN_MESSAGES = 64
-_RUN_BYTES = 1 << 20
 
 
 def _options(keepalive: Keepalive) -> list[tuple[str, int]]:
@@ -175,27 +173,13 @@ def _upload(
     def receive(requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
         caller = _caller(context)
         with _failures_as_statuses(caller, context):
-            result = method(_runs(requests), caller)
+            result = method(runs_of(requests), caller)
             context.send_initial_metadata((VERSION_HEADER,))
             return result.SerializeToString()
         raise AssertionError  # a failure has left through `abort`
 
     receive.experimental_thread_pool = pool  # type: ignore[attr-defined]
     return receive
-
-
-def _runs(messages: Iterator[bytes]) -> Iterator[MessageRun]:
-    """Put single messages together, as the wire engine gets them."""
-    run: list[bytes] = []
-    size = 0
-    for message in messages:
-        run.append(message)
-        size += len(message)
-        if len(run) >= _RUN_MESSAGES or size >= _RUN_BYTES:
-            yield MessageRun.of(run)
-            run, size = [], 0
-    if run:
-        yield MessageRun.of(run)
 
 
 def _caller(context: grpc.ServicerContext) -> Caller:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME
-from grpc_reflection.v1alpha import reflection
 
 from proto import embedding_stream_pb2 as pb
 from streamer.engines.health import Health
+from streamer.engines.reflection import add_reflection
 from streamer.upload_service import UploadService
 
 if TYPE_CHECKING:
@@ -77,6 +77,5 @@ def add_standard_services(
     """
     health = Health(service.names, service.check, service.check_seconds, watch_pool)
     health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
-    names = (service.names[0], SERVICE_NAME, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server)
+    add_reflection(server, (service.names[0], SERVICE_NAME))
     return health

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import grpc
 
+from streamer.engines.wire.messages import CompressedRun
 from streamer.engines.wire.metadata import format_metadata
+from streamer.engines.wire.request import RefusedError
 from streamer.errors import Status, StreamerError
 
 if TYPE_CHECKING:
@@ -75,11 +77,12 @@ class Requests:
     def runs(self, patience_seconds: float | None = None) -> Iterator[MessageRun]:
         """Yield messages as they come; CancelledError as soon as the call is over.
 
-        SilentClientError if none comes for `patience_seconds`, though it could.
+        CallFailedError if one can't be unpacked; SilentClientError if none comes for
+        `patience_seconds`, though it could.
         """
         while (messages := self._next(patience_seconds)) is not None and not self._is_cancelled:
             self._taken(messages)
-            yield messages
+            yield from _unpacked(messages)
         self.end()  # for whoever asks again
         if self._is_cancelled:
             message = "the call was cancelled"
@@ -96,6 +99,16 @@ class Requests:
         """Yield them one by one."""
         for messages in self.runs():
             yield from messages
+
+
+def _unpacked(messages: MessageRun) -> Iterator[MessageRun]:
+    if not isinstance(messages, CompressedRun):
+        yield messages
+        return
+    try:
+        yield from messages.unpacked()
+    except RefusedError as refusal:
+        raise CallFailedError(refusal.status, refusal.text) from None
 
 
 class CallControl(Protocol):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from streamer.engines.wire.messages import ACCEPTED_ENCODING
+from streamer.engines.wire.messages import ACCEPTED_ENCODINGS
 from streamer.engines.wire.metadata import format_message, format_metadata
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _GRPC_FIELDS: tuple[Field, ...] = (
     (b"content-type", b"application/grpc"),
-    (b"grpc-accept-encoding", ACCEPTED_ENCODING),
+    (b"grpc-accept-encoding", ACCEPTED_ENCODINGS),
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from streamer.engines.wire.messages import ACCEPTED_ENCODING, MessageReader
+from streamer.engines.wire.messages import IDENTITY, MessageReader
 from streamer.engines.wire.meter import EARNED_BY_CALL, price_of_fields
 from streamer.engines.wire.request import RefusedError, list_bytes, parse_head
 from streamer.errors import Status
@@ -44,7 +44,7 @@ class Stream:
         self.head_cost = head_cost
         self.held_head_bytes = 0
         self._max_message_bytes = limits.max_request_bytes
-        self._reader = MessageReader(ACCEPTED_ENCODING, self._max_message_bytes)
+        self._reader = MessageReader(IDENTITY, self._max_message_bytes)
         self._max_untaken_bytes = limits.receive_window_bytes
         self._untaken_bytes = 0
         self._withheld_window = 0

@@ -131,12 +131,11 @@ class Stage(NamedTuple):
 
 @contextlib.contextmanager
 def _staged(dataset: Path, log: Path, pause_ms: float = 5.0) -> Iterator[Stage]:
-    with (
-        attacked_server(dataset, log) as server,
-        HonestClient(server.target, "health", pause_ms=5) as health,
-        HonestClient(server.target, "stream", pause_ms=pause_ms) as stream,
-    ):
-        yield Stage(server, health, stream)
+    with attacked_server(dataset, log) as server:
+        health = HonestClient(server.target, "health", pause_ms=5)
+        stream = HonestClient(server.target, "stream", pause_ms=pause_ms)
+        with health, stream:
+            yield Stage(server, health, stream)
 
 
 @pytest.fixture(scope="module")

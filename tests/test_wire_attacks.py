@@ -35,12 +35,11 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Stage]:
     """Return a server, and two processes that read all rows and check its health all the while."""
     folder = tmp_path_factory.mktemp("attacked")
     write_dataset(folder / "jobs.arrow", rows=_ROWS, dimension=64)
-    with (
-        attacked_server(folder / "jobs.arrow", folder / "server.log") as server,
-        HonestClient(server.target, "health", pause_ms=20) as health,
-        HonestClient(server.target, "stream", pause_ms=2, chunk_rows=100) as stream,
-    ):
-        yield _Stage(server, health, stream)
+    with attacked_server(folder / "jobs.arrow", folder / "server.log") as server:
+        health = HonestClient(server.target, "health", pause_ms=20)
+        stream = HonestClient(server.target, "stream", pause_ms=2, chunk_rows=100)
+        with health, stream:
+            yield _Stage(server, health, stream)
 
 
 @pytest.mark.parametrize("name", ATTACKS)

@@ -240,7 +240,11 @@ class Attacker:
 
     @property
     def may_go_on(self) -> bool:
-        return self.frames_left > 0 and time.monotonic() < self._end
+        return self.frames_left > 0 and self.seconds_left > 0
+
+    @property
+    def seconds_left(self) -> float:
+        return self._end - time.monotonic()
 
     @property
     def frames_left(self) -> int:
@@ -288,8 +292,8 @@ class Attacker:
             sources = {line: source for line, source in sources.items() if not line.is_over}
 
     def wait(self, reached: Callable[[], bool]) -> None:
-        """Listen until something is so, a connection is over, or the time is."""
-        while self.may_go_on and not reached() and not any(line.is_over for line in self._lines):
+        """Listen until something is so, all connections are over, or the time is."""
+        while self.may_go_on and not reached() and not all(line.is_over for line in self._lines):
             self._look(())
 
     def hold(self, seconds: float) -> None:

@@ -15,9 +15,9 @@ from tests.memory_peer import (
     END_STREAM,
     HEADERS,
     PREFACE,
-    REQUEST,
     SETTINGS,
     frame,
+    request_fields,
     reset,
 )
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tests.attacks.attacker import Line
 
 _FRAME_BYTES = 16_384
+_REQUEST = request_fields(path=STREAM)
 _SIZE_0, _SIZE_4096 = b"\x20", b"\x3f\xe1\x1f"
 # The first entry of HPACK's dynamic table; a field's name and value there are one byte to name.
 _ENTRY = b"\xbe"
@@ -87,12 +88,12 @@ def _literal(name: bytes, value: bytes) -> bytes:
     return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
 
 
-_USUAL = b"".join(_literal(name, value) for name, value in REQUEST)
+_USUAL = b"".join(_literal(name, value) for name, value in _REQUEST)
 
 
 def _bomb(references: int) -> tuple[bytes, bytes]:
     """Return a block that puts a field of 4,000 bytes into the table, and one that names it."""
-    first = Encoder().encode([*REQUEST, (b"x", b"0" * 4000)], huffman=False)
+    first = Encoder().encode([*_REQUEST, (b"x", b"0" * 4000)], huffman=False)
     return first, _USUAL + _ENTRY * references
 
 
@@ -141,7 +142,7 @@ def table_sizes_in_continuations(attacker: Attacker) -> None:
 
 @attack("table-size updates in short blocks", "each call empties HPACK's table and fills it again")
 def table_sizes_of_blocks(attacker: Attacker) -> None:
-    block = _SIZE_0 + _SIZE_4096 + Encoder().encode(REQUEST)
+    block = _SIZE_0 + _SIZE_4096 + Encoder().encode(_REQUEST)
     _blocks(attacker, block, block)
 
 
@@ -163,7 +164,7 @@ def huffman(attacker: Attacker) -> None:
 )
 def plain_metadata(attacker: Attacker) -> None:
     encoder = Encoder()
-    block = encoder.encode([*REQUEST, (b"k", b"\\" * 15_000)], huffman=False)
+    block = encoder.encode([*_REQUEST, (b"k", b"\\" * 15_000)], huffman=False)
     _blocks(attacker, block, block)
 
 
@@ -191,6 +192,13 @@ def cookies(attacker: Attacker) -> None:
     _blocks(attacker, block, block, then_reset=True)
 
 
+@attack("cookies, answered", "crumbs are one field when they are counted", enough_frames=60)
+def answered_cookies(attacker: Attacker) -> None:
+    block = _USUAL + b"\x0f\x11\x01a" * 4_000
+    parts = (head for _, head in each_head(itertools.repeat(block), ended=True))
+    attacker.flood(attacker.connect(), parts)
+
+
 @attack("integers without end", "a number of HPACK's that takes all of a block")
 def endless_integers(attacker: Attacker) -> None:
     block = b"\x7f" + b"\xff" * (4 * _FRAME_BYTES - 1)
@@ -205,7 +213,7 @@ def bad_indices(attacker: Attacker) -> None:
 @attack("trailers of 15 KB", "fields after the message, which nobody has a use for")
 def trailers(attacker: Attacker) -> None:
     encoder = Encoder()
-    block, last = encoder.encode(REQUEST), encoder.encode([(b"k", b"0" * 15_000)])
+    block, last = encoder.encode(_REQUEST), encoder.encode([(b"k", b"0" * 15_000)])
     flags = END_HEADERS | END_STREAM
     parts = (
         head + frame(HEADERS, last, flags=flags, stream_id=i)
@@ -227,3 +235,64 @@ def early_calls(attacker: Attacker) -> None:
     some = b"".join(call for _, call in itertools.islice(calls(HEALTH), 500))
     attacker.connect(first=PREFACE + frame(SETTINGS) + some).is_mute = False
     attacker.frames += 500
+
+
+def _save_up(attacker: Attacker, lines: list[Line], payload: bytes) -> None:
+    """Begin a block of 16 KiB frames on each connection: as long a one as is borne in the time.
+
+    A server that charges for length and forgives with time takes some frames at once, and then
+    some more every second; h2 takes 64.
+    """
+    for line in lines:
+        line.is_mute = True
+    more = frame(CONTINUATION, payload, stream_id=1)
+    start = frame(HEADERS, stream_id=1) + more * 15
+    attacker.flood_all({line: [start] for line in lines})
+    frames = 15
+    while frames < 60 and attacker.seconds_left > 1.0:
+        attacker.hold(0.15)
+        attacker.flood_all({line: [more] for line in lines if not line.is_over})
+        frames += 1
+
+
+@attack("blocks saved up on 200 connections", "a block of up to 1 MiB is kept for each, unended")
+def saved_up_blocks(attacker: Attacker) -> None:
+    _save_up(attacker, [attacker.connect() for _ in range(200)], bytes(_FRAME_BYTES))
+    attacker.hold(5.0)
+
+
+@attack("table-size updates, saved up", "up to 1,000,000 updates in a block, handled at once")
+def saved_up_table_sizes(attacker: Attacker) -> None:
+    lines = [attacker.connect() for _ in range(4)]
+    _save_up(attacker, lines, _SIZE_0 * _FRAME_BYTES)
+    end = frame(CONTINUATION, _USUAL, flags=END_HEADERS, stream_id=1)
+    attacker.flood_all({line: [end] for line in lines if not line.is_over})
+    for line in lines:
+        line.is_mute = False
+
+
+@attack(
+    "Huffman code on 16 connections", "15 KB of it a call, answered, on many connections",
+    enough_frames=200,
+)  # fmt: skip
+def huffman_of_many(attacker: Attacker) -> None:
+    lines = [attacker.connect() for _ in range(16)]
+    source = [call for _, call in itertools.islice(calls(HEALTH, b"", (b"k", b"0" * 15_000)), 500)]
+    attacker.flood_all(dict.fromkeys(lines, source))
+
+
+@attack("metadata held on 300 connections", "CVE-2016-6581: 20 bytes a call that keep 16 KiB")
+def held_metadata(attacker: Attacker) -> None:
+    field = (b"x", b"0" * 3800)
+    first = Encoder().encode([*_REQUEST, field], huffman=False)
+    blocks = itertools.chain([first], itertools.repeat(_USUAL + _ENTRY * 4))
+    some = [head for _, head in itertools.islice(each_head(blocks), 130)]
+    lines = [attacker.connect() for _ in range(300)]
+    attacker.flood_all(dict.fromkeys(lines, some))
+    attacker.hold(3.0)
+
+
+@attack("binary metadata of commas", "16,000 empty values by a comma each", enough_frames=200)
+def binary_values(attacker: Attacker) -> None:
+    parts = (call for _, call in calls("/no/such", b"", (b"k-bin", b"," * 16_000)))
+    attacker.flood(attacker.connect(), parts)

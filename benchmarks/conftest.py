@@ -34,6 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--large", action="store_true", help="also those that need 10 GB of disk and some minutes"
     )
+    parser.addoption("--tls", action="store_true", help="attacks go over TLS")
     parser.addoption(
         "--write-docs", action="store_true", help="put the table of attacks into docs/attacks.md"
     )

@@ -5,12 +5,14 @@ server has ended its connections. Meanwhile two honest clients, processes of the
 the server's health and read all rows. Each attack has a server of its own, so that its memory
 tells; with --quick all have the same one. ATTACK_CHECKOUT: another version is attacked.
 
+With --tls all of it goes over TLS.
 `-k "rapid and 32"` makes the attacks whose names have these words.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ssl
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,6 +27,8 @@ from tests.attacks.server import AttackedServer, attacked_server
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from benchmarks.conftest import Certificate
 
 _SECONDS = 3.0
 _QUICK_SECONDS = 0.2
@@ -122,34 +126,58 @@ def _add_worst(results: Results, rows: list[Row]) -> None:
 
 
 class Stage(NamedTuple):
-    """A server, and two clients that mean well."""
+    """A server, two clients that mean well, and what an attacker connects with."""
 
     server: AttackedServer
     health: HonestClient
     stream: HonestClient
-
-
-@contextlib.contextmanager
-def _staged(dataset: Path, log: Path, pause_ms: float = 5.0) -> Iterator[Stage]:
-    with attacked_server(dataset, log) as server:
-        health = HonestClient(server.target, "health", pause_ms=5)
-        stream = HonestClient(server.target, "stream", pause_ms=pause_ms)
-        with health, stream:
-            yield Stage(server, health, stream)
+    tls: ssl.SSLContext | None
 
 
 @pytest.fixture(scope="module")
-def shared(dataset: Path, folder: Path, results: Results) -> Iterator[Stage | None]:
+def trusted(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Certificate | None:
+    """Return the certificate of all servers; None: they speak plain text."""
+    if not pytestconfig.getoption("--tls"):
+        return None
+    certificate: Certificate | None = request.getfixturevalue("certificate")
+    assert certificate, "openssl makes the certificate, and isn't there"
+    return certificate
+
+
+@contextlib.contextmanager
+def _staged(
+    dataset: Path, log: Path, trusted: Certificate | None, pause_ms: float = 5.0
+) -> Iterator[Stage]:
+    ca = trusted and trusted.chain
+    environment = {"TLS_CERT": str(trusted.chain), "TLS_KEY": str(trusted.key)} if trusted else {}
+    tls = None
+    if ca:
+        tls = ssl.create_default_context(cafile=ca)
+        tls.set_alpn_protocols(["h2"])
+    with attacked_server(dataset, log, **environment) as server:
+        health = HonestClient(server.target, "health", pause_ms=5, ca=ca)
+        stream = HonestClient(server.target, "stream", pause_ms=pause_ms, ca=ca)
+        with health, stream:
+            yield Stage(server, health, stream, tls)
+
+
+@pytest.fixture(scope="module")
+def shared(
+    dataset: Path, folder: Path, trusted: Certificate | None, results: Results
+) -> Iterator[Stage | None]:
     """Return a stage for all attacks; None where each has its own."""
     with contextlib.ExitStack() as stack:
         log = folder / "attacked.log"
-        yield stack.enter_context(_staged(dataset, log)) if results.quick else None
+        yield stack.enter_context(_staged(dataset, log, trusted)) if results.quick else None
 
 
 @pytest.fixture
-def stage(dataset: Path, folder: Path, shared: Stage | None) -> Iterator[Stage]:
+def stage(
+    dataset: Path, folder: Path, trusted: Certificate | None, shared: Stage | None
+) -> Iterator[Stage]:
     with contextlib.ExitStack() as stack:
-        yield shared or stack.enter_context(_staged(dataset, folder / "attacked.log"))
+        log = folder / "attacked.log"
+        yield shared or stack.enter_context(_staged(dataset, log, trusted))
 
 
 def _bounds(results: Results) -> dict[str, Any]:
@@ -160,11 +188,18 @@ def _bounds(results: Results) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", _BASELINES)
 def test_baseline(
-    dataset: Path, folder: Path, results: Results, table: list[Row], name: str
+    dataset: Path,
+    folder: Path,
+    trusted: Certificate | None,
+    results: Results,
+    table: list[Row],
+    *,
+    name: str,
 ) -> None:
     """The same clients without an attack."""
+    pause_ms = _BASELINES[name]
     with (
-        _staged(dataset, folder / "attacked.log", _BASELINES[name]) as (server, health, _),
+        _staged(dataset, folder / "attacked.log", trusted, pause_ms) as (server, health, _, _),
         server.watched() as memory,
         Attacker(server.port, **_bounds(results)) as attacker,
     ):
@@ -177,11 +212,11 @@ def test_baseline(
 @pytest.mark.parametrize("name", ATTACKS)
 def test_attack(stage: Stage, results: Results, table: list[Row], name: str) -> None:
     """Others' calls end well; how quickly, and what it took of memory, stands in the table."""
-    server, health_client, stream_client = stage
+    server, health_client, stream_client, tls = stage
     health_client.seen()
     with (
         server.watched() as memory,
-        Attacker(server.port, **_bounds(results)) as attacker,
+        Attacker(server.port, tls=tls, **_bounds(results)) as attacker,
     ):
         attacker.run(ATTACKS[name], again=True)
         health = health_client.seen()

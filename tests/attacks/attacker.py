@@ -12,6 +12,7 @@ import itertools
 import re
 import select
 import socket
+import ssl
 import struct
 import time
 from collections import Counter
@@ -40,8 +41,11 @@ _READ_BYTES = 1 << 18
 # Frames are handed to the kernel in pieces of about this size.
 _PIECE_BYTES = 32 << 10
 _LOOK_SECONDS = 0.05
-# A busy server may need long to come to the end of what the kernel holds for it.
-_PATIENCE_SECONDS = 60.0
+_CONNECT_SECONDS = 60.0
+# A busy server needs long to come to the end of what the kernel holds for it: it is waited for
+# as long as this, to see how it ends. Much more than this isn't put into the kernel.
+_LAST_WORDS_SECONDS = 20.0
+_SEND_BUFFER_BYTES = 128 << 10
 _LAST_PING = b"and now?"
 # For the end of a connection that can't be asked whether it lives.
 _MUTE_SECONDS = 0.5
@@ -53,6 +57,10 @@ _NAMES_OF_CODES = {
     6: "FRAME_SIZE_ERROR", 7: "REFUSED_STREAM", 8: "CANCEL", 9: "COMPRESSION_ERROR",
     11: "ENHANCE_YOUR_CALM",
 }  # fmt: skip
+
+
+# What a socket says that can't be written or read now; with TLS either may need the other.
+_NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class Attack(NamedTuple):
@@ -90,7 +98,15 @@ class Line:
     it sends nothing by itself, neither answers nor PING, which a header block doesn't allow.
     """
 
-    def __init__(self, port: int, *, listens: bool, takes: bool, receive_bytes: int | None) -> None:
+    def __init__(
+        self,
+        port: int,
+        *,
+        listens: bool,
+        takes: bool,
+        receive_bytes: int | None,
+        tls: ssl.SSLContext | None,
+    ) -> None:
         self.listens = listens
         self.is_mute = False
         self.is_over = False
@@ -104,12 +120,14 @@ class Line:
         self.received: set[int] = set()  # streams with DATA
         self._takes = takes
         self._partial = b""
-        self._socket = socket.socket()
+        plain = socket.socket()
         if receive_bytes is not None:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket.settimeout(_PATIENCE_SECONDS)
-        self._socket.connect(("127.0.0.1", port))
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        plain.settimeout(_CONNECT_SECONDS)
+        plain.connect(("127.0.0.1", port))
+        self._socket = plain if tls is None else tls.wrap_socket(plain, server_hostname="localhost")
         self._socket.settimeout(0)
 
     def fileno(self) -> int:
@@ -125,7 +143,7 @@ class Line:
         """Hand the kernel as much of `unsent` as it takes."""
         try:
             del self.unsent[: self._socket.send(self.unsent)]
-        except BlockingIOError:
+        except _NOT_NOW:
             return
         except OSError:
             while self.listens and self.read():
@@ -136,7 +154,7 @@ class Line:
         """Take what has come; return whether there may be more."""
         try:
             data = self._socket.recv(_READ_BYTES)
-        except BlockingIOError:
+        except _NOT_NOW:
             return False
         except OSError:
             data = b""
@@ -191,13 +209,15 @@ class Line:
             return f"GOAWAY {_NAMES_OF_CODES.get(code, code)} {re.sub('[0-9]+', 'N', text)}".strip()
         if self.is_over:
             return "closed"
-        return "lives, and isn't read" if self.unsent and not self.has_ponged else "lives"
+        return "lives, much unread" if self.unsent and not self.has_ponged else "lives"
 
 
 class Attacker:
     """Opens connections to one server, and counts what is sent and how it ends."""
 
-    def __init__(self, port: int, *, max_frames: int, seconds: float) -> None:
+    def __init__(
+        self, port: int, *, max_frames: int, seconds: float, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.frames = 0
         self.connections = 0
         self.answers = 0
@@ -205,6 +225,7 @@ class Attacker:
         self.ends: Counter[str] = Counter()
         self.frames_of_first = 0  # sent on the first connection that was flooded
         self._port = port
+        self._tls = tls
         self._lines: list[Line] = []
         self._max_frames = max_frames
         self._end = time.monotonic() + seconds
@@ -260,7 +281,9 @@ class Attacker:
         receive_bytes: int | None = None,
     ) -> Line:
         """Open a connection and send preface and SETTINGS; `first` instead if that is given."""
-        line = Line(self._port, listens=listens, takes=takes, receive_bytes=receive_bytes)
+        line = Line(
+            self._port, listens=listens, takes=takes, receive_bytes=receive_bytes, tls=self._tls
+        )
         self.connections += 1
         self._lines.append(line)
         pairs = (settings or {}).items()
@@ -320,7 +343,7 @@ class Attacker:
         asked = [line for line in listening if not line.is_mute and not line.is_over]
         for line in asked:
             line.unsent += frame(PING, _LAST_PING)
-        seconds = _PATIENCE_SECONDS if asked else _MUTE_SECONDS
+        seconds = _LAST_WORDS_SECONDS if asked else _MUTE_SECONDS
         end = time.monotonic() + seconds
         while time.monotonic() < end and not all(
             line.is_over or line.has_ponged for line in asked or listening
@@ -335,7 +358,8 @@ class Attacker:
             [line for line in open_lines if line.listens], wanting, (), seconds
         )
         for line in readable:
-            line.read()
+            while line.read():
+                pass
         for line in writable:
             if line not in floods and not line.is_over:
                 line.write()

@@ -47,11 +47,21 @@ class Seen(NamedTuple):
 class HonestClient:
     """A client process."""
 
-    def __init__(self, target: str, kind: str, *, pause_ms: float, chunk_rows: int = 300) -> None:
+    def __init__(
+        self,
+        target: str,
+        kind: str,
+        *,
+        pause_ms: float,
+        chunk_rows: int = 300,
+        ca: Path | None = None,
+    ) -> None:
+        """`ca`: the server speaks TLS, with a certificate that this PEM file vouches for."""
         self._process = subprocess.Popen(
             [
                 sys.executable, "-m", "tests.attacks.honest", target, kind,
                 "--pause-ms", str(pause_ms), "--chunk-rows", str(chunk_rows),
+                *(["--ca", str(ca)] if ca else []),
             ],
             cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
         )  # fmt: skip
@@ -116,10 +126,16 @@ def main() -> None:
     parser.add_argument("kind", choices=["health", "stream"])
     parser.add_argument("--pause-ms", type=float, required=True)
     parser.add_argument("--chunk-rows", type=int, required=True)
+    parser.add_argument("--ca", type=Path)
     options = parser.parse_args()
     pause_seconds = options.pause_ms / 1000
     unlimited = [("grpc.max_receive_message_length", -1)]
-    channel = grpc.insecure_channel(options.target, unlimited)
+    if options.ca is None:
+        channel = grpc.insecure_channel(options.target, unlimited)
+    else:
+        trusted = grpc.ssl_channel_credentials(options.ca.read_bytes())
+        own_name = ("grpc.ssl_target_name_override", "localhost")
+        channel = grpc.secure_channel(options.target, trusted, [*unlimited, own_name])
     health: Any = health_pb2_grpc.HealthStub(channel)
     streams: Any = rpc.EmbeddingStreamServiceStub(channel)
 

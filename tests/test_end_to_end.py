@@ -230,6 +230,7 @@ def test_what_is_wrong_is_one_line_and_an_exit_code(
 
     assert code == out.returncode
     assert text in out.stderr
+    assert 1 == out.stderr.lower().count("error: ")
     assert "Traceback" not in out.stderr
 
 

@@ -178,7 +178,7 @@ def test_hangup_does_not_stop_a_server_that_starts(tmp_path: Path) -> None:
 
         def hang_up() -> None:
             connection, _ = database.accept()
-            with connection:
+            with connection, database:
                 process = psutil.Process(os.getpid()).children()[-1]
                 process.send_signal(signal.SIGHUP)
 

@@ -25,5 +25,7 @@ def warn(text: str) -> None:
 
 def record(text: str, level: int = logging.INFO) -> None:
     """Put what is shown elsewhere into LOG_FILE."""
+    if not _log.hasHandlers():  # settings that are wrong don't say where
+        return
     for line in text.splitlines():
         _log.log(level, "%s", line, extra=SHOWN)

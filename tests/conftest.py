@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 from hypothesis import HealthCheck, settings
 
@@ -21,3 +28,16 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("any machine")
+
+
+@pytest.fixture(autouse=True)
+def _no_log_settings_stay() -> Iterator[None]:
+    """Let no command that a test runs in this process leave its log settings to the next test."""
+    yield
+    root = logging.getLogger()
+    for handler in root.handlers[:]:
+        if type(handler).__module__.startswith("streamer."):
+            root.removeHandler(handler)
+            handler.close()
+    root.setLevel(logging.WARNING)
+    logging.getLogger("streamer").setLevel(logging.NOTSET)

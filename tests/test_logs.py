@@ -18,21 +18,7 @@ from streamer.logs import SHOWN, configure_logging
 from tests.serving import environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-
-@pytest.fixture(autouse=True)
-def restored() -> Iterator[None]:
-    """Give the root logger back its handlers."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    for handler in root.handlers:
-        if handler not in handlers:
-            handler.close()
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 def test_lines_have_time_level_and_module(capsys: pytest.CaptureFixture[str]) -> None:

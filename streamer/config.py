@@ -94,6 +94,10 @@ class Settings(BaseSettings):
     handshake_timeout_seconds: _Seconds = 20.0
     idle_timeout_seconds: _Seconds = 900.0
     stall_timeout_seconds: _Seconds = 300.0
+    # After how long clients are asked to connect again, and how long their calls may go on then.
+    max_connection_age_seconds: _Seconds | None = None
+    max_connection_age_grace_seconds: _SecondsOrZero | None = None
+    max_connections_per_address: Annotated[int, Field(ge=1)] | None = None
     # How long a stop waits for streams that are under way.
     shutdown_grace_seconds: _SecondsOrZero = 10.0
     # What `pull` asks for a message, and commits at a time; for how long it tries.

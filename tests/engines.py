@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _MIB = 1 << 20
 _KEEPALIVE = Keepalive()
+_LIMITS = Limits()
 
 
 def start_grpcio(
@@ -52,6 +53,7 @@ def start_wire(
     keepalive: Keepalive = _KEEPALIVE,
     certificates: Certificates | None = None,
     gathers: bool = True,
+    limits: Limits = _LIMITS,
     **options: Any,
 ) -> WireEngine:
     del max_message_bytes  # the service keeps to it
@@ -60,7 +62,7 @@ def start_wire(
         host=host,
         port=port,
         max_workers=max_workers,
-        limits=Limits(keepalive=keepalive),
+        limits=limits._replace(keepalive=keepalive),
         certificates=certificates,
         gathers=gathers,
         **options,

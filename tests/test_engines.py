@@ -28,7 +28,7 @@ from streamer.codec.frames import JoinedFrames, prefixes
 from streamer.dataset import Dataset
 from streamer.engines.addresses import AddressError
 from streamer.engines.grpcio import _options
-from streamer.engines.keepalive import Keepalive
+from streamer.engines.keepalive import ConnectionAge, Keepalive
 from streamer.service import Answer, Caller, EmbeddingService
 from tests.datasets import FINGERPRINT, id_texts, write_dataset
 from tests.engines import ENGINES, STARTERS
@@ -415,7 +415,7 @@ def test_pings_get_no_goaway_unless_they_come_too_often(
 
 def test_keepalive_options_are_the_documented_ones() -> None:
     """Keepalive after 30 s, given up after 10 s, pings allowed every 10 s without a stream."""
-    options = dict(_options(Keepalive()))
+    options = dict(_options(Keepalive(), ConnectionAge()))
 
     assert 30_000 == options["grpc.keepalive_time_ms"]
     assert 10_000 == options["grpc.keepalive_timeout_ms"]

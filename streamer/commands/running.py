@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from streamer.commands.open_files import connections_that_fit
 from streamer.commands.signals import OperatorSignals
 from streamer.config import Engine
 from streamer.engines.grpcio import GrpcioEngine
+from streamer.engines.keepalive import ConnectionAge
 from streamer.engines.tls import Certificates
 from streamer.engines.wire.engine import WireEngine
 from streamer.engines.wire.limits import Limits
@@ -43,7 +45,15 @@ def limits_of(settings: Settings) -> Limits:
         handshake_seconds=settings.handshake_timeout_seconds,
         idle_seconds=settings.idle_timeout_seconds,
         stall_seconds=settings.stall_timeout_seconds,
+        age=_age_of(settings),
+        max_connections_per_address=settings.max_connections_per_address,
     )
+
+
+def _age_of(settings: Settings) -> ConnectionAge:
+    age = settings.max_connection_age_seconds
+    grace = settings.max_connection_age_grace_seconds
+    return ConnectionAge(math.inf if age is None else age, math.inf if grace is None else grace)
 
 
 def run_engine(
@@ -130,6 +140,7 @@ def _start(
             max_workers=settings.max_workers,
             max_message_bytes=settings.max_message_size,
             receive_window_bytes=limits.receive_window_bytes,
+            age=limits.age,
             certificates=certificates,
             alias_packages=settings.service_aliases,
         )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from math import isfinite
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
@@ -26,7 +27,7 @@ from streamer.engines.addresses import (
     listening_sockets,
 )
 from streamer.engines.hosting import Hosted, add_standard_services, hosted
-from streamer.engines.keepalive import Keepalive
+from streamer.engines.keepalive import ConnectionAge, Keepalive
 from streamer.errors import StreamerError, answer_for
 from streamer.service import VERSION_HEADER, Answer, Caller, parse_request
 
@@ -51,9 +52,14 @@ _OTHER_WORKERS = 2
 _WATCH_WORKERS = 64
 
 
-def _options(keepalive: Keepalive) -> list[tuple[str, int]]:
+def _options(keepalive: Keepalive, age: ConnectionAge) -> list[tuple[str, int]]:
     interval_ms = int(keepalive.tolerated_ping_seconds * 1000)
+    ages = {
+        "grpc.max_connection_age_ms": age.max_seconds,
+        "grpc.max_connection_age_grace_ms": age.grace_seconds,
+    }
     return [
+        *((name, int(seconds * 1000)) for name, seconds in ages.items() if isfinite(seconds)),
         ("grpc.keepalive_time_ms", int(keepalive.time_seconds * 1000)),
         ("grpc.keepalive_timeout_ms", int(keepalive.timeout_seconds * 1000)),
         ("grpc.keepalive_permit_without_calls", 1),
@@ -76,6 +82,7 @@ class GrpcioEngine:
         max_message_bytes: int,
         receive_window_bytes: int = 65_535,
         keepalive: Keepalive = Keepalive(),  # noqa: B008 - immutable
+        age: ConnectionAge = ConnectionAge(),  # noqa: B008 - immutable
         certificates: Certificates | None = None,
         alias_packages: Sequence[str] = (),
     ) -> None:
@@ -92,7 +99,7 @@ class GrpcioEngine:
                 # By itself the C-core would let every upload send up to 16 MiB ahead.
                 ("grpc.http2.bdp_probe", 0),
                 ("grpc.http2.lookahead_bytes", receive_window_bytes),
-                *_options(keepalive),
+                *_options(keepalive, age),
             ],
         )
         methods = hosted(service, alias_packages)

@@ -1,7 +1,8 @@
-"""When a server looks for vanished clients, and how often they may ping it; both engines."""
+"""How long connections are kept, and how often clients may ping; both engines."""
 
 from __future__ import annotations
 
+from math import inf
 from typing import NamedTuple
 
 
@@ -19,3 +20,13 @@ class Keepalive(NamedTuple):
     def tolerated_ping_seconds(self) -> float:
         """The interval to enforce: a ping sent exactly on time may come early."""
         return self.min_ping_interval_seconds * 0.9
+
+
+class ConnectionAge(NamedTuple):
+    """How old connections get, so that balancers that choose a server for each choose again."""
+
+    # From then on, a tenth more or less so that not all end at once, the client is asked to
+    # open its next calls on another connection (GOAWAY); calls under way go on ...
+    max_seconds: float = inf
+    # ... for so much longer.
+    grace_seconds: float = inf

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from streamer.engines.keepalive import Keepalive
+from streamer.engines.keepalive import ConnectionAge, Keepalive
 from streamer.engines.wire.faults import CalmDownError
 
 
@@ -47,6 +47,9 @@ class Limits(NamedTuple):
     # And an upload that sends nothing, though it may: it holds a thread that others wait for.
     stall_seconds: float = 300
     keepalive: Keepalive = Keepalive()
+    age: ConnectionAge = ConnectionAge()
+    # None: behind a proxy all clients have its address. Peers at a socket file have none.
+    max_connections_per_address: int | None = None
 
     def for_uploads(self, *, max_message_bytes: int, window_bytes: int) -> Limits:
         """Return the limits of a receiver whose peers send much.

@@ -10,6 +10,7 @@ import os
 import socket
 import struct
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from streamer.engines.addresses import (
+    UNIX,
     bound_port,
     close_listeners,
     format_address,
@@ -109,7 +111,7 @@ class WireServer:
         self._pump = Pump(self.loop)
         self._sessions: set[Session] = set()
         self.open_streams = 0
-        self._refused = 0
+        self._refused: Counter[str] = Counter()
         self._empty = asyncio.Event()
 
     # The part of grpc.Server that generated functions use.
@@ -196,27 +198,36 @@ class WireServer:
                 self.loop.remove_reader(each)
             self.loop.call_later(_RETRY_ACCEPT_SECONDS, self._listen)
             return
-        if len(self._sessions) >= self.limits.max_connections:
+        peer = _peer_name(peer_socket, address)
+        if bound := self._reached_bound(peer):
             peer_socket.close()
-            self._refused += 1
+            self._refused[bound] += 1
             return
         peer_socket.settimeout(0)  # never block
         if peer_socket.family != socket.AF_UNIX:
             peer_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        peer = _peer_name(peer_socket, address)
         if self._tls is None:
             SocketLink(self, self._pump, peer_socket, peer)
         else:
             TlsLink(self, self._pump, peer_socket, peer, self._tls())
 
+    def _reached_bound(self, peer: str) -> str:
+        """Return what keeps another connection out, for the log; nothing if it may come."""
+        limits = self.limits
+        if len(self._sessions) >= limits.max_connections:
+            return f"{limits.max_connections} that MAX_CONNECTIONS"
+        address, _, _ = peer.rpartition(":")
+        most = limits.max_connections_per_address
+        if most is None or peer.startswith(UNIX):
+            return ""
+        same = sum(session.peer.rpartition(":")[0] == address for session in self._sessions)
+        return f"{most} that MAX_CONNECTIONS_PER_ADDRESS" if same >= most else ""
+
     def _check(self) -> None:
         self.loop.call_later(_CHECK_SECONDS, self._check)
-        if self._refused:
-            _log.warning(
-                "refused connections: %d more than the %d that MAX_CONNECTIONS allows",
-                self._refused, self.limits.max_connections,
-            )  # fmt: skip
-            self._refused = 0
+        for bound, refused in self._refused.items():
+            _log.warning("refused connections: %d more than the %s allows", refused, bound)
+        self._refused.clear()
         for session in list(self._sessions):
             session.guarded(session.check_times)
 

@@ -7,6 +7,7 @@ then DATA of the calls that have some. On the event loop only.
 from __future__ import annotations
 
 import logging
+import random
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from streamer.engines.wire import events
@@ -53,7 +54,7 @@ class Session:
         self._is_draining = False
         self._has_drained = False
         self._may_close = False  # no call will follow those under way
-        self._times = Times(host.limits, self.now())
+        self._times = Times(host.limits, self.now(), _age_factor())
         host.opened(self)
 
     @property
@@ -148,10 +149,10 @@ class Session:
             self._close_if_done()
             self._link.wake()
 
-    def cut_off(self) -> None:
+    def cut_off(self, why: str = "the server is shutting down") -> None:
         """End what is left, now."""
         for call in list(self._calls.values()):
-            self.finish(call, Status.UNAVAILABLE, "the server is shutting down", ())
+            self.finish(call, Status.UNAVAILABLE, why, ())
         self._link.close()
 
     def abort(self) -> None:
@@ -169,6 +170,9 @@ class Session:
             self._link.abort()
         elif due is Due.LEAVE:
             self.drain()
+        elif due is Due.CUT_OFF:
+            self.cut_off(why)
+            self._host.loop.call_later(LAST_WORDS_SECONDS, self._link.abort)
         elif due is Due.PING:
             self._times.pinged(now)
             self._core.ping(_KEEPALIVE_PING)
@@ -279,3 +283,8 @@ class Session:
     def _end_calls(self) -> None:
         for stream_id in list(self._calls):
             self._forget(stream_id)
+
+
+def _age_factor() -> float:
+    """Return how much older than others a connection may get: up to a tenth, as in gRPC."""
+    return random.uniform(0.9, 1.1)  # noqa: S311 - no secret

@@ -18,15 +18,19 @@ class Due(Enum):
 
     NOTHING = auto()
     PING = auto()
-    LEAVE = auto()  # it was idle: let the peer know, and close
+    LEAVE = auto()  # it was idle, or is old: let the peer know, and close
+    CUT_OFF = auto()  # it was to leave, and calls are still under way: end them
     GIVE_UP = auto()  # close at once: there is nobody
 
 
 class Times:
     """What has last happened on one connection, and what follows from that."""
 
-    def __init__(self, limits: Limits, now: float) -> None:
+    def __init__(self, limits: Limits, now: float, age_factor: float = 1.0) -> None:
+        """`age_factor` is what this connection may be older than others."""
         self._limits = limits
+        self._max_age_seconds = limits.age.max_seconds * age_factor
+        self._aged: float | None = None
         self._began = self._heard = self._last_call = now
         self._is_ready = False
         self._pinged: float | None = None
@@ -59,6 +63,11 @@ class Times:
         limits, keepalive = self._limits, self._limits.keepalive
         if not self._is_ready and now - self._began > limits.handshake_seconds:
             return Due.GIVE_UP, "no handshake"
+        if self._aged is None and now - self._began > self._max_age_seconds:
+            self._aged = now
+            return Due.LEAVE, "old"
+        if self._aged is not None and now - self._aged > limits.age.grace_seconds:
+            return Due.CUT_OFF, "the connection is too old; call again"
         if blocked_since is not None:  # a PING of ours would wait behind what isn't taken
             stalled = now - blocked_since > limits.stall_seconds
             return (Due.GIVE_UP, "it takes nothing") if stalled else (Due.NOTHING, "")

@@ -357,6 +357,7 @@ class _FullListener:
     def __init__(self, listener: socket.socket, failures: int) -> None:
         self._listener = listener
         self.failures = failures
+        self.family = listener.family
 
     def fileno(self) -> int:
         return self._listener.fileno()

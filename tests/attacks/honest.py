@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _ROOT = Path(__file__).parents[2]
 # Longer than anybody waits for a health check, so that a late answer is seen as one.
 _CALL_SECONDS = 60.0
+_AFTER_FAILURE_SECONDS = 0.05
 
 
 class Seen(NamedTuple):
@@ -63,7 +65,8 @@ class HonestClient:
                 "--pause-ms", str(pause_ms), "--chunk-rows", str(chunk_rows),
                 *(["--ca", str(ca)] if ca else []),
             ],
-            cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+            cwd=_ROOT, env={**os.environ, "GRPC_VERBOSITY": "NONE"},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
         )  # fmt: skip
 
     def __enter__(self) -> Self:
@@ -78,6 +81,7 @@ class HonestClient:
         """Return what has happened since the last time."""
         assert self._process.stdin
         assert self._process.stdout
+        assert self._process.poll() is None, "an honest client has died"
         print(file=self._process.stdin, flush=True)
         return Seen(*json.loads(self._process.stdout.readline()))
 
@@ -109,7 +113,7 @@ class _Worker:
                 if failure:
                     self._seen.failures.append(failure)
                 self._changed.notify_all()
-            time.sleep(self._pause_seconds)
+            time.sleep(max(self._pause_seconds, _AFTER_FAILURE_SECONDS if failure else 0))
 
     def seen(self, whole_calls: int) -> Seen:
         """Wait for the end of so many calls, and return all since the last time."""

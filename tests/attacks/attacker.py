@@ -44,7 +44,7 @@ _LOOK_SECONDS = 0.05
 _CONNECT_SECONDS = 60.0
 # A busy server needs long to come to the end of what the kernel holds for it: it is waited for
 # as long as this, to see how it ends. Much more than this isn't put into the kernel.
-_LAST_WORDS_SECONDS = 20.0
+_LAST_WORDS_SECONDS = 10.0
 _SEND_BUFFER_BYTES = 128 << 10
 _LAST_PING = b"and now?"
 # For the end of a connection that can't be asked whether it lives.

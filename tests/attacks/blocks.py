@@ -105,7 +105,7 @@ def hpack_bomb(attacker: Attacker) -> None:
 @attack(
     "HPACK bomb of 240 KB",
     "as many references as are still decoded, in each call",
-    enough_frames=200,
+    enough_frames=60,
 )
 def small_hpack_bomb(attacker: Attacker) -> None:
     _blocks(attacker, *_bomb(60), then_reset=True)

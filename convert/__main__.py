@@ -18,6 +18,7 @@ from convert.inspect import inspect, print_contents
 from convert.options import Options
 from convert.pipeline import convert
 from convert.report import Phases, print_report
+from convert.terminal import Command, complain, complain_of, say, take_any_text
 
 if TYPE_CHECKING:
     from convert.settings import Settings
@@ -70,7 +71,7 @@ Exit codes:
 """
 
 
-@click.command("python -m convert", epilog=_EPILOG)
+@click.command("python -m convert", cls=Command, epilog=_EPILOG)
 @click.argument("source", required=False, type=click.Path(path_type=Path))
 @click.option(
     "-o",
@@ -127,7 +128,7 @@ def main(
         message = "the output (-o, DATA_PATH) has no name"
         raise click.UsageError(message)
     if if_present and _is_missing(source):
-        click.echo(f"no {source}; {out} stays as it is")
+        say(f"no {source}; {out} stays as it is")
         return
     options = Options(
         source=source,
@@ -141,15 +142,15 @@ def main(
     try:
         report = convert(options, Phases())
     except ConvertError as error:
-        click.echo(f"error: {error}", err=True)
+        complain_of(error)
         sys.exit(error.exit_code)
     if report is None:
-        click.echo(f"{out} is up to date (--force writes it anyway)")
+        say(f"{out} is up to date (--force writes it anyway)")
     else:
         print_report(report, out)
 
 
-@click.command("python -m convert inspect")
+@click.command("python -m convert inspect", cls=Command)
 @click.argument("file", type=click.Path(path_type=Path))
 def inspect_command(file: Path) -> None:
     """Say what is in FILE: shape, columns, types, rows, and the globals that a pickle names.
@@ -160,11 +161,11 @@ def inspect_command(file: Path) -> None:
     try:
         contents = inspect(file, Phases())
     except ConvertError as error:
-        click.echo(f"error: {error}", err=True)
+        complain_of(error)
         sys.exit(error.exit_code)
     print_contents(contents)
     if contents.error is not None:
-        click.echo(f"error: {contents.error}", err=True)
+        complain_of(contents.error)
         sys.exit(contents.error.exit_code)
 
 
@@ -181,7 +182,7 @@ def _settings() -> Settings:
         message = ".env is not UTF-8"
         raise click.UsageError(message) from None
     for warning in misspelt(Settings):
-        click.echo(f"warning: {warning}", err=True)
+        complain(f"warning: {warning}")
     return settings
 
 
@@ -214,8 +215,14 @@ class _NoPandas(importlib.abc.MetaPathFinder):
             raise ModuleNotFoundError(name)
 
 
-if __name__ == "__main__":
-    sys.meta_path.insert(0, _NoPandas())
+def run() -> None:
+    """Run the command that the arguments name."""
+    take_any_text()
     if sys.argv[1:2] == ["inspect"]:
         inspect_command(sys.argv[2:], prog_name="python -m convert inspect")
     main(prog_name="python -m convert")
+
+
+if __name__ == "__main__":
+    sys.meta_path.insert(0, _NoPandas())
+    run()

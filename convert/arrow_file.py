@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from convert.errors import UnreadableSourceError, printable
+from convert.errors import UnreadableSourceError
 from convert.pickle_reader import BATCH_ROWS, Batch
 from convert.validation import python_values
 
@@ -68,7 +68,7 @@ class ArrowFile:
             message = f"{self._path}: reading it needs more memory than there is"
             raise UnreadableSourceError(message) from None
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last of names
-            message = f"{self._path} can't be read: {printable(str(error))}"
+            message = f"{self._path} can't be read: {error}"
             raise UnreadableSourceError(message) from error
         advance(self.size - told)
 

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-
-def printable(text: str) -> str:
-    """Return `text` with everything escaped that a terminal could take for a command."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+from convert.foreign_text import fit_lines, fit_to_show
 
 
 class ConvertError(Exception):
-    """Base of every expected failure; its text is shown as it is, without a traceback."""
+    """Base of every expected failure; its text is shown without a traceback.
+
+    It is one line that is fit to show, whatever it quotes.
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return fit_to_show(super().__str__())
+
+
+class RowsError(ConvertError):
+    """Some rows are at fault; the text has more lines, which quote what they take from rows."""
+
+    def __str__(self) -> str:
+        return fit_lines(Exception.__str__(self))
 
 
 class UnreadableSourceError(ConvertError):
@@ -24,11 +34,11 @@ class RefusedPickleError(UnreadableSourceError):
     """The pickle names something that no embeddings pickle needs; nothing was run."""
 
 
-class InvalidRowsError(ConvertError):
+class InvalidRowsError(RowsError):
     """Some rows can't be converted; the text counts and shows them."""
 
 
-class DuplicateIdsError(ConvertError):
+class DuplicateIdsError(RowsError):
     """Two rows have the same id."""
 
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-from rich.console import Console
-from rich.text import Text
 
-from convert.errors import UnreadableSourceError, printable
+from convert.errors import UnreadableSourceError
 from convert.fields import FieldNames
+from convert.foreign_text import fit_to_show
 from convert.pickle_reader import FloatLists
 from convert.source import open_source
+from convert.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -105,11 +105,6 @@ def _type_name(value: object) -> str:
 
 def print_contents(contents: Contents) -> None:
     """Print what was found on standard output."""
-    console = Console()
-
-    def say(line: str) -> None:
-        console.print(Text(printable(line)), soft_wrap=True)
-
     say(f"file      {contents.path} ({contents.size / 1e6:,.1f} MB)")
     say(f"holds     {contents.kind}")
     say(f"rows      {contents.rows:,}{' before the error' if contents.error else ''}")
@@ -123,7 +118,7 @@ def print_contents(contents: Contents) -> None:
         if len(types) > _SHOWN_TYPES:
             shown.append(f"and {len(types) - _SHOWN_TYPES:,} others")
         used = f"  -> {contents.fields[name]}" if name in contents.fields else ""
-        say(f"  {name:<{width}}  {', '.join(shown)}{used}")
+        say(f"  {fit_to_show(name):<{width}}  {', '.join(shown)}{used}")
     if contents.globals_named:
         say("names, at the byte where each comes first")
         named = sorted(contents.globals_named.items(), key=lambda item: item[1])

@@ -15,6 +15,7 @@ from convert.errors import (
     UnreadableSourceError,
 )
 from convert.fields import COLUMN_NAMES, FieldNames
+from convert.foreign_text import fit_to_show
 from convert.id_text import format_ids
 from convert.ids import IdMode
 from convert.memory import PeakMemory, no_garbage_collection
@@ -112,7 +113,7 @@ class _Conversion:
             raise InvalidRowsError(_refusal(reading))
         if writer is None or invalid == reading.rows:
             summary = reading.problems.summary()
-            message = f"not one valid row in {self._options.source}:\n{summary}"
+            message = f"not one valid row in {fit_to_show(str(self._options.source))}:\n{summary}"
             raise InvalidRowsError(message)
         return reading, writer
 

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 _SHOWN = 10
 # What a reason quotes from the row: left out where rows with the same reason are counted.
-_QUOTED = re.compile(r"""^('(\\.|[^'])*'|"(\\.|[^"])*"|[-+.\de]+(?=\ is\b))(\.\.\.)?""", re.VERBOSE)
+_QUOTED = re.compile(
+    r"""^('(\\.|[^'])*'|"(\\.|[^"])*"|[-+.\de]+(?=\ is\b))(\.\.\.\ \(\d+\ characters\))?""",
+    re.VERBOSE,
+)
 
 
 class Problem(NamedTuple):

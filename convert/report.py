@@ -7,7 +7,6 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,10 +16,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
-from rich.text import Text
 
-from convert.errors import printable
+from convert.tables import Console, Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -83,11 +80,13 @@ def print_report(report: Report, out: object) -> None:
     """Print the closing report on standard output."""
     console = Console()
     info = report.info
-    table = Table("column", "from", title_justify="left")
+    table = Table(title_justify="left")
+    table.add_column("column")
+    table.add_column("from")
     table.add_column("source MB", justify="right")
     table.add_column("Arrow MB", justify="right")
     for column in report.memory:
-        table.add_row(column.field, _shown(column.name), _mb(column.source), _mb(column.arrow))
+        table.add_row(column.field, column.name, _mb(column.source), _mb(column.arrow))
     table.add_section()
     total = [sum(c.source for c in report.memory), sum(c.arrow for c in report.memory)]
     table.add_row("total", "", *map(_mb, total))
@@ -110,12 +109,7 @@ def print_report(report: Report, out: object) -> None:
         "fingerprint": info.fingerprint,
     }
     for name, value in lines.items():
-        console.print(_shown(f"{name:<16} {value}"), soft_wrap=True)
-
-
-def _shown(name: str) -> Text:
-    """Return a name from the source as it is: no markup, nothing that isn't printable."""
-    return Text(printable(name))
+        console.print(f"{name:<16} {value}")
 
 
 def _mb(size: int) -> str:

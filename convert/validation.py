@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from convert.foreign_text import quoted
 from convert.pickle_reader import FloatLists
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ def _texts(values: list[Any]) -> tuple[list[str | None], dict[int, str]]:
             if value.isascii() or is_unicode(value):
                 text = value
             else:
-                problems[row] = f"{_shortened(value)} is not valid Unicode"
+                problems[row] = f"{quoted(value)} is not valid Unicode"
         elif not is_null(value):
             problems[row] = f"{type(value).__name__} instead of text"
         texts.append(text)
@@ -225,12 +226,8 @@ def _parse_years_text(text: str) -> int | str:
         return 0
     match = _YEARS_TEXT.fullmatch(text.strip())
     if match is None:
-        return f"{_shortened(text)} is not a number of years"
+        return f"{quoted(text)} is not a number of years"
     digits = match[1]
     if len(digits) > _INT32_DIGITS or int(digits) > _INT32.max:
-        return f"{_shortened(text)} is not a 32-bit number of years"
+        return f"{quoted(text)} is not a 32-bit number of years"
     return int(digits)
-
-
-def _shortened(text: str) -> str:
-    return f"{text[:40]!a}..." if len(text) > 40 else f"{text!a}"

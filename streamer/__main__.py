@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
-import io
 import logging
 import sys
 import traceback
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from convert.terminal import Command, complain, complain_of, take_any_text
 from streamer import __version__
 from streamer.commands.say import record
 from streamer.diagnosis import be_diagnosable
@@ -35,7 +35,7 @@ _COMMANDS = {
 }
 
 
-class _Commands(click.Group):
+class _Commands(Command, click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
         return list(_COMMANDS)
@@ -76,18 +76,18 @@ def main() -> None:
 def run() -> None:
     """Run the command; what is wrong becomes one line and an exit code."""
     be_diagnosable()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # rows have text that no ASCII terminal shows
-            stream.reconfigure(errors="backslashreplace")
+    take_any_text()
     try:
         main(prog_name="python -m streamer")
     except StreamerError as error:
-        click.echo(f"error: {error}", err=True)
+        complain_of(error)
         record(f"error: {error}", logging.ERROR)
         sys.exit(error.exit_code)
-    except Exception:  # nobody has foreseen it: Python shows it
-        record(traceback.format_exc(), logging.CRITICAL)
-        raise
+    except Exception:  # nobody has foreseen it
+        for line in traceback.format_exc().splitlines():
+            complain(line)
+            record(line, logging.CRITICAL)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

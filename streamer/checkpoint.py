@@ -12,8 +12,9 @@ from uuid import UUID
 
 from ulid import ULID
 
+from convert.foreign_text import quoted
 from convert.id_text import IdKind
-from streamer.errors import InvalidRequestError, quoted
+from streamer.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,6 +11,8 @@ import sys
 import threading
 import traceback
 
+from streamer.logs import LINES
+
 _log = logging.getLogger(__name__)
 _log.setLevel(logging.WARNING)  # who asks is answered, whatever LOG_LEVEL is
 
@@ -36,5 +38,6 @@ def _log_stacks(_number: int, _frame: object) -> None:
         f"thread {names.get(ident, ident)}\n{''.join(traceback.format_stack(frame))}"
         for ident, frame in sys._current_frames().items()  # noqa: SLF001 - documented so
     ]
-    _log.warning("SIGUSR1: the stacks of %d threads\n%s", len(stacks), "".join(stacks).rstrip())
+    text = "".join(stacks).rstrip()
+    _log.warning("SIGUSR1: the stacks of %d threads\n%s", len(stacks), text, extra=LINES)
     signal.signal(signal.SIGUSR1, _log_stacks)

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-# A quoted value longer than this is shortened; it came from a peer and may be megabytes.
-_MAX_QUOTED_CHARS = 60
+from convert.foreign_text import fit_to_show
 
 
 class Status(IntEnum):
@@ -39,11 +38,15 @@ class Status(IntEnum):
 class StreamerError(Exception):
     """Base of every expected failure.
 
-    `status` is what the peer of a call is told, `exit_code` how a command ends.
+    `status` is what the peer of a call is told, `exit_code` how a command ends. Its text is
+    one line that is fit to show, whatever it quotes.
     """
 
     status = Status.INTERNAL
     exit_code = 1
+
+    def __str__(self) -> str:
+        return fit_to_show(super().__str__())
 
 
 class InvalidRequestError(StreamerError):
@@ -88,13 +91,6 @@ class DecodeError(StreamerError):
     """Bytes from a peer are not the messages they should be."""
 
     status = Status.INVALID_ARGUMENT
-
-
-def quoted(value: str) -> str:
-    """Return `value` in quotes, escaped and shortened, fit for an error text or a log line."""
-    if len(value) > _MAX_QUOTED_CHARS:
-        return f"{value[:_MAX_QUOTED_CHARS]!a}... ({len(value)} characters)"
-    return f"{value!a}"
 
 
 def answer_for(error: BaseException) -> tuple[Status, str]:

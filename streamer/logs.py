@@ -10,6 +10,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
+from convert.foreign_text import fit_lines, fit_to_show
 from streamer.log_file import LogFile
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ _DATE_FORMAT = "%Y-%m-%d %H:%M:%S"
 _PACKAGE = "streamer"
 # For a record whose text stands on the terminal already: it goes to LOG_FILE alone.
 SHOWN = {"is_shown": True}
+# For a record whose text has several lines, all of them ours.
+LINES = {"has_lines": True}
 
 
 class _Console(logging.StreamHandler[Any]):
@@ -42,6 +45,18 @@ class _ModuleName(logging.Filter):
         return True
 
 
+class _Formatter(logging.Formatter):
+    """Makes what a record quotes fit to show, and a line of it, unless it says that it has more."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        fit = fit_lines if getattr(record, "has_lines", False) else fit_to_show
+        record.message = fit(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: ANN401, N802 - logging's name and type
+        return fit_lines(super().formatException(ei))
+
+
 def configure_logging(level: str, file: Path | None, *, is_server: bool = True) -> None:
     """Set up the loggers; OSError if `file` can't be written.
 
@@ -56,7 +71,7 @@ def configure_logging(level: str, file: Path | None, *, is_server: bool = True) 
         handlers.append(LogFile(file, console))
     for handler in handlers:
         handler.addFilter(_ModuleName())
-        handler.setFormatter(logging.Formatter(_FORMAT, _DATE_FORMAT))
+        handler.setFormatter(_Formatter(_FORMAT, _DATE_FORMAT))
     logging.basicConfig(level=logging.WARNING, handlers=handlers, force=True)
     logging.getLogger(_PACKAGE).setLevel(level)
 

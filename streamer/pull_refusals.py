@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 import psycopg
 
+from convert.foreign_text import quoted
 from streamer.client.failures import DatasetChangedError, ServerFailedError
 from streamer.client.upload_segments import id_text
-from streamer.errors import InvalidRequestError, Status, StreamerError, quoted
+from streamer.errors import InvalidRequestError, Status, StreamerError
 from streamer.sinks import checkpoints
 from streamer.sinks.copy_binary import id_of_row
 from streamer.sinks.database import DatabaseError, TargetError, is_row_refused, translated

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 from google.protobuf.message import DecodeError
 
+from convert.foreign_text import quoted
 from proto import embedding_stream_pb2 as pb
 from streamer import __version__
 from streamer.blocks import Blocks
@@ -23,7 +24,6 @@ from streamer.errors import (
     CheckpointNotFoundError,
     InvalidRequestError,
     StreamerError,
-    quoted,
 )
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,10 @@ _ALL_MAY_IMPORT = {*_PACKAGES, "convert.__version__", "streamer.__version__"}
 # What each part may import of ours. A module may import its own part, too.
 _MAY_IMPORT: dict[str, set[str]] = {
     "proto": set(),
+    "convert.foreign_text": set(),
     "convert.errors": set(),
+    "convert.terminal": set(),
+    "convert.tables": set(),
     "convert.settings": set(),
     "convert.id_text": set(),
     "convert.schema": {"convert.id_text"},
@@ -41,7 +45,7 @@ _MAY_IMPORT: dict[str, set[str]] = {
     "convert.options": {"convert.ids", "convert.schema"},
     "convert.preconditions": {"convert.options", "convert.source", "convert.errors"},
     "convert.column_bytes": {"convert.pickle_reader"},
-    "convert.report": {"convert.schema", "convert.errors"},
+    "convert.report": {"convert.schema", "convert.tables"},
     "convert.permute": set(),
     "convert.background_file": set(),
     "convert.ipc": {"convert.schema"},
@@ -64,7 +68,7 @@ _MAY_IMPORT: dict[str, set[str]] = {
     },
     "convert.inspect": {
         "convert.pickle_reader", "convert.source", "convert.fields", "convert.report",
-        "convert.errors",
+        "convert.errors", "convert.terminal",
     },
     "convert.__main__": {"convert"},
     "streamer.errors": set(),
@@ -131,11 +135,11 @@ _MAY_IMPORT: dict[str, set[str]] = {
     "streamer.config": {"streamer.chunking", "streamer.errors"},
     "streamer.heap": set(),
     "streamer.log_file": set(),
-    "streamer.diagnosis": set(),
+    "streamer.diagnosis": {"streamer.logs"},
     "streamer.logs": {"streamer.log_file"},
-    "streamer.commands": {"streamer", "convert.id_text"},
+    "streamer.commands": {"streamer", "convert"},
     "streamer.cli": {"streamer", "convert.settings"},
-    "streamer.__main__": {"streamer"},
+    "streamer.__main__": {"streamer", "convert.terminal"},
 }  # fmt: skip
 # Parts that are pure: no network, no files, no clocks, no logging.
 _PURE = (
@@ -205,6 +209,8 @@ def test_imports_go_one_way(module: str) -> None:
     part = _part_of(module)
     assert part, f"say in this test what {module} may import"
     allowed = _MAY_IMPORT[part] | {part}
+    if part != "convert.pickle_reader":  # which has nothing but itself
+        allowed.add("convert.foreign_text")
     ours = {
         name
         for name in _imports(_MODULES[module])
@@ -220,6 +226,26 @@ def test_imports_go_one_way(module: str) -> None:
 def test_pure_parts_touch_nothing_outside(module: str) -> None:
     """The codec, the search, the cutting and the ids know no files, clocks or sockets."""
     assert set() == {name.split(".")[0] for name in _imports(_MODULES[module])} & _IMPURE_IMPORTS
+
+
+# What shows text as it is. `convert.terminal` and `convert.tables` make it fit to show before.
+_SHOWING = {"rich.console", "rich.table", "rich.text", "rich.print", "pprint"}
+
+
+@pytest.mark.parametrize("module", sorted(m for m in _MODULES if m != "convert.tables"))
+def test_what_is_printed_is_made_fit_to_show_in_one_place(module: str) -> None:
+    """No print, no click.echo, no rich console elsewhere: a server's text moves no cursor."""
+    tree = ast.parse(_MODULES[module].read_text())
+    called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    prints = {
+        name
+        for name in called
+        if name in {"print", "click.echo", "click.secho", "Text.from_markup"}
+        or re.fullmatch(r"sys\.std(out|err)\.write(lines)?", name)
+    }
+
+    assert not _SHOWING & _imports(_MODULES[module])
+    assert prints <= ({"click.echo"} if module == "convert.terminal" else set())
 
 
 # What could open, import or run something that a pickle names.

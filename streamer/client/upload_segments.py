@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from convert.foreign_text import quoted
 from convert.id_text import format_ids
 from proto import embedding_stream_pb2 as pb
 from streamer.checkpoint import parse_checkpoint
 from streamer.dataset_file import id_matrix
-from streamer.errors import InvalidRequestError, StreamerError, quoted
+from streamer.errors import InvalidRequestError, StreamerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

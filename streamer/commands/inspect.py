@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import click
 import pyarrow as pa
-from rich.console import Console
 from rich.progress import Progress
 
 from convert.id_text import format_ids
+from convert.tables import Console
+from convert.terminal import say
 from streamer.dataset_file import id_matrix
 from streamer.store import EmbeddingStore
 from streamer.verify import verify_vectors
@@ -35,14 +35,14 @@ def info(path: Path) -> None:
         "fingerprint": store.info.fingerprint,
     }
     for name, value in lines.items():
-        click.echo(f"{name:<12} {value}")
-    click.echo("columns")
+        say(f"{name:<12} {value}")
+    say("columns")
     for field in store.schema:
         distinct = ""
         if batches and pa.types.is_dictionary(field.type):
             values = len(batches[0].column(field.name).dictionary)
             distinct = f" ({values:,} distinct values)"
-        click.echo(f"  {field.name:<16} {field.type}{distinct}")
+        say(f"  {field.name:<16} {field.type}{distinct}")
 
 
 def verify(path: Path) -> None:
@@ -51,7 +51,7 @@ def verify(path: Path) -> None:
     with Progress(console=Console(stderr=True)) as bars:
         task = bars.add_task("verify", total=store.info.rows)
         verify_vectors(store, lambda rows: bars.advance(task, rows))
-    click.echo(
+    say(
         f"{path} is sound: {store.info.rows:,} rows in order, ids unique, text UTF-8, "
         f"{store.info.dimension} finite floats each"
     )

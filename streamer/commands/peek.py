@@ -5,11 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from convert.id_text import format_ids
+from convert.tables import Console, Table
 from streamer.batch_schema import id_kind_of
 from streamer.client.client import EmbeddingClient
 from streamer.client.reading import ReadPolicy
@@ -31,7 +28,6 @@ _SHOWN_CHARS = 200
 # Columns of a terminal in which the names of all fields fit side by side.
 _WIDE = 128
 _CHUNK_ROWS = 2048
-_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 def peek(
@@ -56,7 +52,7 @@ def peek(
         seconds = time.monotonic() - begin
         for name, value in headers._asdict().items():
             line = f"{name.replace('_', ' '):<16} {_said(value)}"
-            console.print(Text(line), soft_wrap=True)
+            console.print(line)
             record(line)
         console.print(_table(first, rows, console.width) if first else "no rows shown")
         console.print(f"first rows came after {first_seconds * 1000:,.0f} ms")
@@ -102,26 +98,27 @@ def _table(batches: list[pa.RecordBatch], rows: int, width: int) -> Table:
     return narrow
 
 
-def _cells(batches: list[pa.RecordBatch], rows: int) -> Iterator[list[Text]]:
+def _cells(batches: list[pa.RecordBatch], rows: int) -> Iterator[list[str]]:
     for batch in batches:
         ids = format_ids(id_kind_of(batch.schema), id_matrix(batch))
         for id_, row in zip(ids, batch.slice(0, rows).to_pylist(), strict=False):
             *texts, vector = list(row.values())[1:]
             floats = ", ".join(f"{value:.4f}" for value in vector[:_SHOWN_FLOATS])
-            yield [
-                _plain(t) for t in (id_.tobytes().decode(), *map(str, texts), f"[{floats}, ...]")
-            ]
+            values = (id_.tobytes().decode(), *map(str, texts), f"[{floats}, ...]")
+            yield [*map(_beginning, values)]
         rows -= batch.num_rows
 
 
-def _plain(text: str) -> Text:
-    """Return text, or how it begins, without what a terminal would obey."""
+def _beginning(text: str) -> str:
+    """Return text, or how it begins."""
     shown = text[:_SHOWN_CHARS]
     rest = f" ... ({len(text):,} characters)" if len(text) > _SHOWN_CHARS else ""
-    return Text("".join(char if char.isprintable() else _REPLACEMENT for char in shown) + rest)
+    return shown + rest
 
 
 def _said(value: object) -> str:
     if value is None:
         return "(the server does not say)"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return str(value)

@@ -80,7 +80,8 @@ def pull_into_table(
                     advance=bar.advance,
                 )
                 rate = bar.rate
-            say(_summary(name, pulled, rate))
+            for line in _summary(name, pulled, rate):
+                say(line)
             with clear_errors():
                 if name.oid(connection) is not None:  # there may have been nothing to make it of
                     _index(connection, name, index, settings.index_memory)
@@ -118,14 +119,13 @@ def _announcement(plan: Plan) -> str:
     return f"pulling {plan.rows_left:,}{of_all} rows, {where}"
 
 
-def _summary(name: TableName, pulled: Pulled, rate: float) -> str:
+def _summary(name: TableName, pulled: Pulled, rate: float) -> Iterator[str]:
     line = f"{pulled.rows:,} rows written"
     if pulled.rows:
         line += f", {rate:,.0f} rows/s"
-    line += f"; {name} has {pulled.table_rows:,} rows"
+    yield f"{line}; {name} has {pulled.table_rows:,} rows"
     if pulled.table_rows < pulled.expected_rows:
-        line += (
-            f"\nwarning: that is fewer than the {pulled.expected_rows:,} that were pulled into"
+        yield (
+            f"warning: that is fewer than the {pulled.expected_rows:,} that were pulled into"
             " it: somebody, or a trigger, took some away. --restart writes all of them again"
         )
-    return line

@@ -46,7 +46,7 @@ class RowBar:
     def note(self, text: str) -> None:
         """Print a line on standard error, above the bar."""
         if self._bars is not None and self._bars.live.is_started:
-            self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._bars.console.print(text)
             record(text, logging.WARNING)
         else:
             warn(text)
@@ -57,14 +57,15 @@ def row_bar(description: str) -> Iterator[RowBar]:
     if sys.stderr is None or not sys.stderr.isatty():  # it may be closed
         yield RowBar(None, description)
         return
-    from rich.console import Console  # noqa: PLC0415 - a tenth of the start
-    from rich.progress import (  # noqa: PLC0415
+    from rich.progress import (  # noqa: PLC0415 - a tenth of the start
         BarColumn,
         MofNCompleteColumn,
         Progress,
         TextColumn,
         TimeRemainingColumn,
     )
+
+    from convert.tables import Console  # noqa: PLC0415
 
     columns = (
         TextColumn("{task.description}"),

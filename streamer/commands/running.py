@@ -7,8 +7,7 @@ import math
 import threading
 from typing import TYPE_CHECKING
 
-import click
-
+from convert import terminal
 from streamer import __version__
 from streamer.commands.exposure import exposure
 from streamer.commands.open_files import connections_that_fit
@@ -96,7 +95,7 @@ def run_engine(
     )
     if (warning := exposure(host, settings, permitted)) is not None:
         _log.warning("%s: %s", server.address, warning)
-    click.echo(f"listening on {server.address}")
+    terminal.say(f"listening on {server.address}")
     signals.wait_for_stop(look_again_at_all)
     timer = threading.Timer(settings.shutdown_grace_seconds + _ENDING_SECONDS, after_grace)
     timer.start()

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import logging
 
-import click
-
+from convert import terminal
 from streamer.logs import SHOWN
 
 _log = logging.getLogger("streamer.commands")
 
 
-def say(text: str) -> None:
+def say(line: str) -> None:
     """Print a result on standard output."""
-    click.echo(text)
-    record(text)
+    terminal.say(line)
+    record(line)
 
 
-def warn(text: str) -> None:
+def warn(line: str) -> None:
     """Print what isn't as it should be on standard error."""
-    click.echo(text, err=True)
-    record(text, logging.WARNING)
+    terminal.complain(line)
+    record(line, logging.WARNING)
 
 
-def record(text: str, level: int = logging.INFO) -> None:
+def record(line: str, level: int = logging.INFO) -> None:
     """Put what is shown elsewhere into LOG_FILE."""
-    if not _log.hasHandlers():  # settings that are wrong don't say where
-        return
-    for line in text.splitlines():
+    if _log.hasHandlers():  # settings that are wrong don't say where
         _log.log(level, "%s", line, extra=SHOWN)

@@ -7,13 +7,14 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from convert.foreign_text import quoted
 from streamer.checkpoint import parse_checkpoint
 from streamer.client.upload import Uploader, UploadPolicy
 from streamer.client.upload_segments import id_text
 from streamer.client.upload_state import UploadState, UploadStateError
 from streamer.commands.row_bar import row_bar
 from streamer.commands.say import say, warn
-from streamer.errors import InvalidRequestError, StreamerError, quoted
+from streamer.errors import InvalidRequestError, StreamerError
 from streamer.retry import Backoff
 from streamer.store import EmbeddingStore
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from psycopg import errors, sql
 
-from streamer.errors import quoted
+from convert.foreign_text import quoted
 from streamer.sinks.database import TargetError, creation_lock
 
 if TYPE_CHECKING:

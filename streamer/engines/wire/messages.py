@@ -11,10 +11,11 @@ import zlib
 from array import array
 from typing import TYPE_CHECKING
 
+from convert.foreign_text import quoted
 from streamer.codec.frames import PREFIX_BYTES
 from streamer.codec.message_run import MessageRun, runs_of
 from streamer.engines.wire.request import RefusedError
-from streamer.errors import Status, quoted
+from streamer.errors import Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

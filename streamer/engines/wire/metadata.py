@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote_from_bytes
 
-from streamer.errors import quoted
+from convert.foreign_text import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

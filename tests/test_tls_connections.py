@@ -182,6 +182,22 @@ def test_reader_of_a_byte_at_a_time_gets_the_bytes_in_order(
         assert endless.message[:99] == bytes(peer.data[first]) == bytes(peer.data[second])
 
 
+def test_records_that_are_no_records_end_a_connection_in_use(
+    wire: Callable[..., WireEngine], endless: EndlessService, ca: trustme.CA
+) -> None:
+    """With its call, and without an internal error; others are served."""
+    server = wire()
+    with Peer(server.port, tls=client_context(ca, "h2")) as peer:
+        peer.call(STREAM)
+        assert peer.until_received(1, 1)
+        with socket.socket(fileno=os.dup(peer.socket.fileno())) as plain:
+            plain.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))  # nobody has encrypted it so
+        assert peer.until_closed()
+    assert eventually(lambda: not endless.open)
+    with Peer(server.port, tls=client_context(ca, "h2")) as good:
+        good.unary(HEALTH)
+
+
 @pytest.mark.parametrize("sent", [b"", b"\x16", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"])
 def test_handshake_that_does_not_end_is_given_up(
     wire: Callable[..., WireEngine], ca: trustme.CA, sent: bytes

@@ -11,6 +11,7 @@ import grpc
 import grpc.aio
 
 from proto import embedding_stream_pb2 as pb
+from streamer.client.advice import Advice
 from streamer.client.channel import DEFAULT_MAX_MESSAGE_BYTES, channel_options, failure_of
 from streamer.client.failures import CLOSED, ClosedError, failure_to_repeat
 from streamer.client.reading import Reading, ReadPolicy, Rpc
@@ -30,9 +31,11 @@ class AsyncBatchStream:
         self,
         channel: grpc.aio.Channel,
         reading: Reading,
+        advice: Advice,
         sleep: Callable[[float], Awaitable[object]] | None,
     ) -> None:
         self._reading = reading
+        self._advice = advice
         self._closed = asyncio.Event()
         self._sleep = sleep or self._pause
         self._method: grpc.aio.UnaryStreamMultiCallable[pb.RequestParams, bytes] = (
@@ -123,6 +126,7 @@ class AsyncBatchStream:
                 self._call = call = self._method(
                     reading.request(), timeout=reading.call_seconds(), metadata=reading.metadata
                 )
+            failure = None
             try:
                 with _closed_client():
                     reading.begin(await call.initial_metadata())
@@ -133,15 +137,17 @@ class AsyncBatchStream:
                         del batch  # nor while the next one comes
                         if reading.wants_other_chunks:
                             break
-                if batch := reading.rest():
-                    yield batch
-                pause = reading.end()
             except grpc.RpcError as error:
-                if batch := reading.rest():
-                    yield batch
-                pause = reading.fail(failure_of(error))
+                failure = await asyncio.to_thread(self._advice.added_to, failure_of(error))
             finally:
                 call.cancel()
+                # The frame of a failed read is kept by its error, and a call keeps the channel:
+                # it would go on connecting after its close.
+                self._call = None
+                del call
+            if batch := reading.rest():
+                yield batch
+            pause = reading.end() if failure is None else reading.fail(failure)
 
 
 @contextlib.contextmanager
@@ -176,6 +182,7 @@ class AsyncEmbeddingClient:
             if credentials is None
             else grpc.aio.secure_channel(target, credentials, options)
         )
+        self._advice = Advice(target, credentials)
         self._policy = policy
         self._sleep = sleep
         self._streams: WeakSet[AsyncBatchStream] = WeakSet()
@@ -202,7 +209,7 @@ class AsyncEmbeddingClient:
             fingerprint=fingerprint,
             deadline_seconds=deadline_seconds,
         )
-        stream = AsyncBatchStream(self._channel, reading, self._sleep)
+        stream = AsyncBatchStream(self._channel, reading, self._advice, self._sleep)
         self._streams.add(stream)
         return stream
 

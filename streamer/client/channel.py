@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status as RpcStatus
 
+from streamer.client.advice import TlsCredentials
 from streamer.client.failures import Failure
 from streamer.errors import Status, StreamerError
 
@@ -69,7 +70,11 @@ def tls_credentials(
     if (certificate is None) != (key is None):
         message = "the client's certificate and its key belong together"
         raise ChannelError(message)
-    return grpc.ssl_channel_credentials(_read(ca), _read(key), _read(certificate))
+    try:
+        return TlsCredentials(ca, certificate, key)
+    except OSError as error:
+        message = f"{error.filename}: {error.strerror or error}"
+        raise ChannelError(message) from None
 
 
 def failure_of(error: grpc.RpcError) -> Failure:
@@ -97,13 +102,3 @@ def _retry_info(details: bytes) -> float | None:
     except (DecodeError, ValueError):  # not a google.rpc.Status: somebody else's trailer
         return None
     return None
-
-
-def _read(path: Path | None) -> bytes | None:
-    if path is None:
-        return None
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        message = f"{path}: {error.strerror or error}"
-        raise ChannelError(message) from None

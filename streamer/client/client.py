@@ -19,6 +19,7 @@ from weakref import WeakSet
 import grpc
 
 from proto import embedding_stream_pb2 as pb
+from streamer.client.advice import Advice
 from streamer.client.channel import DEFAULT_MAX_MESSAGE_BYTES, failure_of, open_channel
 from streamer.client.failures import CLOSED, ClosedError, failure_to_repeat
 from streamer.client.reading import Reading, ReadPolicy, Rpc
@@ -42,9 +43,11 @@ class BatchStream:
         self,
         channel: grpc.Channel,
         reading: Reading,
+        advice: Advice,
         sleep: Callable[[float], object] | None,
     ) -> None:
         self._reading = reading
+        self._advice = advice
         self._closed = threading.Event()
         self._sleep = sleep or self._closed.wait  # a close ends every pause
         self._method: grpc.UnaryStreamMultiCallable[pb.RequestParams, bytes] = channel.unary_stream(
@@ -125,6 +128,7 @@ class BatchStream:
             if pause:
                 self._sleep(pause)
             call = self._begin_call()
+            failure = None
             try:
                 reading.begin(call.initial_metadata())
                 for message in call:
@@ -134,17 +138,15 @@ class BatchStream:
                     del batch  # nor while the next one comes
                     if reading.wants_other_chunks:
                         break
-                if batch := reading.rest():
-                    yield batch
-                pause = reading.end()
             except grpc.RpcError as error:
                 if self._closed.is_set():
                     raise ClosedError(CLOSED) from None
-                if batch := reading.rest():
-                    yield batch
-                pause = reading.fail(failure_of(error))
+                failure = self._advice.added_to(failure_of(error))
             finally:
                 call.cancel()
+            if batch := reading.rest():
+                yield batch
+            pause = reading.end() if failure is None else reading.fail(failure)
 
     def _begin_call(self) -> Any:  # noqa: ANN401 - a call and an iterator: gRPC has no name for it
         self._check_open()
@@ -180,6 +182,7 @@ class EmbeddingClient:
         sleep: Callable[[float], object] | None = None,
     ) -> None:
         self._channel = open_channel(target, credentials, max_message_bytes)
+        self._advice = Advice(target, credentials)
         self._policy = policy
         self._sleep = sleep
         self._lock = threading.RLock()
@@ -214,7 +217,7 @@ class EmbeddingClient:
             fingerprint=fingerprint,
             deadline_seconds=deadline_seconds,
         )
-        stream = BatchStream(self._channel, reading, self._sleep)
+        stream = BatchStream(self._channel, reading, self._advice, self._sleep)
         with self._lock:
             self._streams.add(stream)
         return stream

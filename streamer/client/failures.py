@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from convert.foreign_text import fit_to_show
 from streamer.errors import Status, StreamerError
 
 # Statuses that say nothing about the request: the same one may work a moment later.
@@ -74,20 +75,23 @@ def failure_to_repeat(error: BaseException) -> Exception:
 
 
 class Failure(NamedTuple):
-    """How a call ended: its status, its text, and the seconds that RetryInfo asks for."""
+    """How a call ended: its status, its text, and the seconds that RetryInfo asks for.
+
+    `advice` is ours: what is wrong, where it is known.
+    """
 
     status: Status
     text: str
     retry_seconds: float | None = None
+    advice: str = ""
 
     @property
     def said(self) -> str:
         """Status and text in one line, whatever the server has put into it."""
-        shown = self.text[: 2 * _MAX_TEXT_CHARS]
-        line = " ".join("".join(char if char.isprintable() else " " for char in shown).split())
+        line = fit_to_show(" ".join(self.text[: 2 * _MAX_TEXT_CHARS].split()))
         if len(line) > _MAX_TEXT_CHARS:
             line = f"{line[:_MAX_TEXT_CHARS]} ..."
-        return f"{self.status.name}: {line}"
+        return f"{self.status.name}: {line}" + (f"; {self.advice}" if self.advice else "")
 
     @property
     def is_transient(self) -> bool:

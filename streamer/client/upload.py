@@ -16,6 +16,7 @@ import grpc
 
 from proto import embedding_stream_pb2 as pb
 from streamer.chunking import pieces
+from streamer.client.advice import Advice
 from streamer.client.channel import DEFAULT_MAX_MESSAGE_BYTES, failure_of, open_channel
 from streamer.client.upload_segments import UploadError, checked_result, id_text, segments
 from streamer.codec.encode import RowEncoder
@@ -64,6 +65,7 @@ class Uploader:
     ) -> None:
         # If all of a million rows failed, the result would take 38 MB.
         self._channel = open_channel(target, credentials, DEFAULT_MAX_MESSAGE_BYTES)
+        self._advice = Advice(target, credentials)
         service = pb.DESCRIPTOR.services_by_name["EmbeddingUploadService"]
         # Without serializers it takes and returns bytes.
         self._method: grpc.StreamUnaryMultiCallable[bytes, bytes] = self._channel.stream_unary(
@@ -97,7 +99,7 @@ class Uploader:
             try:
                 return checked_result(self._call(segment, on_sent), segment, self._store)
             except grpc.RpcError as error:
-                failure = failure_of(error)
+                failure = self._advice.added_to(failure_of(error))
             failed_tries += 1
             if not _may_work_later(failure) or failed_tries >= policy.max_tries:
                 message = f"{name} {_ending(failure, failed_tries, policy.call_seconds)}"

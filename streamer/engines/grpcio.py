@@ -28,6 +28,7 @@ from streamer.engines.addresses import (
 )
 from streamer.engines.hosting import Hosted, add_standard_services, hosted
 from streamer.engines.keepalive import ConnectionAge, Keepalive
+from streamer.engines.tls import named_peer, subject_in
 from streamer.errors import StreamerError, answer_for
 from streamer.service import VERSION_HEADER, Answer, Caller, parse_request
 
@@ -193,7 +194,8 @@ def _caller(context: grpc.ServicerContext) -> Caller:
     metadata = {
         key: value for key, value in context.invocation_metadata() if isinstance(value, str)
     }
-    return Caller(context.peer(), metadata, context.time_remaining)
+    peer = named_peer(context.peer(), subject_in(context.auth_context()))
+    return Caller(peer, metadata, context.time_remaining)
 
 
 @contextlib.contextmanager

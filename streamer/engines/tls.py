@@ -7,15 +7,18 @@ files that won't do (say, half written) are logged, and the old ones stay in use
 from __future__ import annotations
 
 import logging
+import re
 import ssl
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 
+from convert.foreign_text import fit_to_show
 from streamer.errors import StreamerError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 _log = logging.getLogger(__name__)
@@ -142,6 +145,12 @@ def refuse_password() -> bytes:
     raise ValueError(message)
 
 
+_SHORT = {
+    "commonName": "CN", "organizationName": "O", "organizationalUnitName": "OU",
+    "countryName": "C", "localityName": "L", "stateOrProvinceName": "ST",
+}  # fmt: skip
+_MAX_SUBJECT_CHARS = 200
+
 # What OpenSSL calls the mistakes that peers make most, and what that means here.
 _HANDSHAKE_FAILURES = {
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "it shows no certificate, and TLS_CLIENT_CA wants one",
@@ -159,15 +168,27 @@ _HANDSHAKE_FAILURES = {
 def failed_handshake(error: ssl.SSLError) -> str:
     """Return what was wrong with a client, for the log."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not one that TLS_CLIENT_CA signed: {error.verify_message}"
+        return f"its certificate does not pass TLS_CLIENT_CA: {error.verify_message}"
     reason = error.reason or str(error)
     return _HANDSHAKE_FAILURES.get(reason, reason.replace("_", " ").lower())
 
 
-def subject_of(certificate: dict[str, Any] | None) -> str:
-    """Return the subject of what `SSLObject.getpeercert` returns; empty if there is none."""
-    names = (certificate or {}).get("subject", ())
-    return ", ".join(f"{key}={value}" for name in names for key, value in name)
+def named_peer(peer: str, subject: str) -> str:
+    """Return how the log names a client: its address, and its certificate's subject, if any."""
+    return f"{peer} ({fit_to_show(subject[:_MAX_SUBJECT_CHARS])})" if subject else peer
+
+
+def subject_of(certificate: Mapping[str, Any] | None) -> str:
+    """Return the subject of what `SSLObject.getpeercert` returns, as RFC 4514 writes it."""
+    names = reversed((certificate or {}).get("subject", ()))
+    return ",".join(f"{_SHORT.get(key, key)}={value}" for name in names for key, value in name)
+
+
+def subject_in(auth_context: Mapping[str, Any]) -> str:
+    """Return the subject of what grpcio says of a caller: RFC 4514 with its bytes escaped."""
+    escaped = next(iter(auth_context.get("x509_subject", ())), b"")
+    text = re.sub(rb"\\([0-9A-Fa-f]{2})", lambda match: bytes.fromhex(match[1].decode()), escaped)
+    return text.decode("utf-8", "replace")
 
 
 def _content(variable: str, path: Path) -> bytes:

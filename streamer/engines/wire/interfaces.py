@@ -79,8 +79,11 @@ class Host(Protocol):
 class Owner(Protocol):
     """What a call asks of the session that it belongs to."""
 
-    peer: str
     prepare: Callable[[Frames], Block]
+
+    @property
+    def peer(self) -> str:
+        """Who calls, for the log."""
 
     def now(self) -> float:
         """Return the loop's time in seconds; from any thread."""

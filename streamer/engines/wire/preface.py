@@ -7,6 +7,7 @@ import re
 from streamer.engines.wire.faults import NotHttp2Error
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_TLS_HANDSHAKE = b"\x16\x03"  # a record of TLS (RFC 8446 section 5.1)
 _HTTP1_REQUEST = re.compile(rb"[A-Z]{3,}[ A-Z]")
 _HTTP1_BEGINNING = re.compile(rb"[A-Z]{1,3}")
 _HTTP1_BODY = b"This port speaks gRPC over HTTP/2 only.\n"
@@ -37,5 +38,8 @@ class Preface:
         if _HTTP1_REQUEST.match(data):
             message = "an HTTP/1 request"
             raise NotHttp2Error(message, _HTTP1_ANSWER)
+        if data.startswith(_TLS_HANDSHAKE):
+            message = "the peer speaks TLS, and this server doesn't"
+            raise NotHttp2Error(message, b"")
         message = "the peer doesn't speak HTTP/2"
         raise NotHttp2Error(message, b"")

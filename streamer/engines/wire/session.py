@@ -43,7 +43,6 @@ class Session:
     def __init__(self, host: Host, link: Link) -> None:
         self._host = host
         self._link = link
-        self.peer = link.peer
         self.prepare: Callable[[Any], Block] = link.prepare
         self.now = host.loop.time
         self._unfinished = Unfinished(lambda: host.unfinished_bytes)
@@ -56,6 +55,11 @@ class Session:
         self._may_close = False  # no call will follow those under way
         self._times = Times(host.limits, self.now(), _age_factor())
         host.opened(self)
+
+    @property
+    def peer(self) -> str:
+        """Who is at the other end, for the log."""
+        return self._link.peer
 
     @property
     def awaited_bytes(self) -> int:

@@ -13,7 +13,7 @@ import logging
 import ssl
 from typing import TYPE_CHECKING, cast
 
-from streamer.engines.tls import failed_handshake, subject_of
+from streamer.engines.tls import failed_handshake, named_peer, subject_of
 from streamer.engines.wire.data_frames import framed_pieces
 from streamer.engines.wire.segments import Outgoing
 from streamer.engines.wire.socket_link import SMALL_BYTES, SocketLink
@@ -57,8 +57,8 @@ class TlsLink(SocketLink):
     ) -> None:
         self._incoming, self._encrypted = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._encrypted, server_side=True)
-        self._has_shaken_hands = False
-        self._has_said_goodbye = False
+        # From the end of the handshake to our goodbye, or to an error of the peer's.
+        self._is_secure = False
         super().__init__(host, pump, peer_socket, peer)
 
     def cut(  # type: ignore[override] # bytes, which is what `_next_outgoing` takes here
@@ -67,7 +67,7 @@ class TlsLink(SocketLink):
         return b"".join(framed_pieces(block.view[start:stop], frame_bytes, stream_id))
 
     def _next_outgoing(self) -> Outgoing | None:
-        if self._has_shaken_hands:
+        if self._is_secure:
             self._encrypt()
         encrypted = self._encrypted.read()
         return Outgoing.of_bytes(encrypted) if encrypted else None
@@ -79,30 +79,31 @@ class TlsLink(SocketLink):
             if output is None:
                 break
             size += self._tls.write(output)
-        if not size and self._is_closing and not self._has_said_goodbye:
-            self._has_said_goodbye = True
+        if not size and self._is_closing:
+            self._is_secure = False
             with contextlib.suppress(ssl.SSLError):  # the peer's goodbye isn't there
                 self._tls.unwrap()
 
     def _take(self, data: bytes) -> None:
         self._incoming.write(data)
         try:
-            if not self._has_shaken_hands:
+            if not self._is_secure:
                 self._shake_hands()
             if not self._is_closing:
                 self._decrypt()
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as error:
-            self._refuse(failed_handshake(error) if not self._has_shaken_hands else str(error))
+            why = str(error) if self._is_secure else failed_handshake(error)
+            self._is_secure = False
+            self._refuse(why)
         if self._encrypted.pending:  # an alert, too
             self.wake()
 
     def _shake_hands(self) -> None:
         self._tls.do_handshake()
-        self._has_shaken_hands = True
-        if subject := subject_of(self._tls.getpeercert()):
-            self.peer = f"{self.peer} ({subject})"
+        self._is_secure = True
+        self.peer = named_peer(self.peer, subject_of(self._tls.getpeercert()))
         if self._tls.selected_alpn_protocol() == "h2":
             self.wake()
         else:  # RFC 9113 section 3.2

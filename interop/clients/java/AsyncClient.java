@@ -7,7 +7,7 @@ import io.grpc.stub.StreamObserver;
 import java.util.concurrent.CompletableFuture;
 import java.util.function.Consumer;
 
-/** Reads one stream with the asynchronous stub: TARGET GetEmbeddings|StreamEmbedding. */
+/** Reads one stream with the asynchronous stub, its request compressed: TARGET RPC. */
 final class AsyncClient {
   private static final class Observer<M> implements StreamObserver<M> {
     final CompletableFuture<Void> done = new CompletableFuture<>();
@@ -35,8 +35,8 @@ final class AsyncClient {
 
   public static void main(String[] arguments) {
     ManagedChannel channel = Channels.open(arguments[0]);
-    var stub = EmbeddingStreamServiceGrpc.newStub(channel);
-    var request = RequestParams.getDefaultInstance();
+    var stub = EmbeddingStreamServiceGrpc.newStub(channel).withCompression("gzip");
+    var request = RequestParams.newBuilder().setChunkSize(300).build();
     var report = new Report();
     if (arguments[1].equals("StreamEmbedding")) {
       var observer = new Observer<RowChunk>(chunk -> chunk.getRowsList().forEach(report::add));

@@ -1,4 +1,4 @@
-// Reads one stream with @grpc/grpc-js:
+// Reads one stream with @grpc/grpc-js, its request compressed:
 //   node client.js PROTO TARGET GetEmbeddings|StreamEmbedding
 import { createHash } from "node:crypto";
 import grpc from "@grpc/grpc-js";
@@ -26,6 +26,7 @@ const definition = protoLoader.loadSync(proto, { keepCase: true, defaults: true 
 const { embedding } = grpc.loadPackageDefinition(definition);
 const client = new embedding.EmbeddingStreamService(target, grpc.credentials.createInsecure(), {
   "grpc.max_receive_message_length": 16 << 20,
+  "grpc.default_compression_algorithm": grpc.compressionAlgorithms.gzip,
 });
 
 const started = performance.now();

@@ -1,5 +1,6 @@
 # make run    venv, install, sample data if there is no pickle, convert, serve on 50051
 # make test   venv, install, all tests
+# make check  the same without those that take long (tests/costly.txt): for whoever changes something
 # make interop  other people's gRPC clients; interop/install.sh first; INTEROP_ROWS=5000 for less
 # make demo   pickle to nearest-neighbour query in a PostgreSQL of its own, and cleans up;
 #             DEMO_OPTIONS="--pickle FILE" for a pickle of yours
@@ -8,7 +9,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run convert test demo bench interop test-variants lint format proto lock clean
+.PHONY: run convert test check demo bench interop test-variants lint format proto lock clean
 
 run: convert
 	$(BIN)/python -m streamer serve
@@ -18,9 +19,14 @@ convert: $(VENV)/run.installed
 	$(BIN)/python data/make_sample.py --if-needed
 	$(BIN)/python -m convert --if-present
 
-# A file's tests share servers, so that they stay together.
+# A file's tests share servers, so that they stay together. Half of their time is waiting: four
+# processes keep two cores busy.
+PYTEST := $(BIN)/python -m pytest -n 4 --dist loadfile
 test: $(VENV)/dev.installed
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+	$(PYTEST)
+
+check: $(VENV)/dev.installed
+	$(PYTEST) -m "not costly"
 
 demo: $(VENV)/demo.installed
 	$(BIN)/python -m demo.demo $(DEMO_OPTIONS)

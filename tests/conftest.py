@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-from hypothesis import HealthCheck, settings
 
 # A shell that starts the tests in the background lets them, and the processes that they
 # start, ignore Ctrl-C and Ctrl-\, nohup the hangup of a terminal; the tests of these would
@@ -41,3 +41,20 @@ def _no_log_settings_stay() -> Iterator[None]:
             handler.close()
     root.setLevel(logging.WARNING)
     logging.getLogger("streamer").setLevel(logging.NOTSET)
+
+
+COSTLY = Path(__file__).with_name("costly.txt")
+
+
+def costly_tests() -> frozenset[str]:
+    """Return the functions, and single cases, that `make check` leaves out."""
+    lines = COSTLY.read_text(encoding="utf-8").splitlines()
+    return frozenset(line for line in lines if not line.startswith("#"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark those, for `-m "not costly"`."""
+    costly = costly_tests()
+    for item in items:
+        if not costly.isdisjoint({item.nodeid, item.nodeid.partition("[")[0]}):
+            item.add_marker("costly")

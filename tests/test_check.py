@@ -26,7 +26,7 @@ def _functions(file: str) -> frozenset[str]:
 @cache
 def _imported(file: Path) -> frozenset[Path]:
     """Return the files of this repository that a file imports."""
-    names = set()
+    names: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)

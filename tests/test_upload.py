@@ -48,6 +48,7 @@ from tests.datasets import (
     write_dataset,
     write_file,
 )
+from tests.forks import Ended, run_module
 from tests.wire_peer import DEADLINES_SECONDS, PATIENCE_SECONDS
 
 if TYPE_CHECKING:
@@ -83,25 +84,27 @@ def _send(
         return [uploader.send(segment) for segment in uploader.segments(None)]
 
 
+_QUICK = {"UPLOAD_SEGMENT_ROWS": "100", "UPLOAD_RETRY_SECONDS": "0.01"}
+
+
 def _start(folder: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
-    quick = {"UPLOAD_SEGMENT_ROWS": "100", "UPLOAD_RETRY_SECONDS": "0.01"}
     return subprocess.Popen(
         [sys.executable, "-m", "streamer", "upload", "--data", "jobs.arrow", *arguments],
-        cwd=folder, env={**os.environ, "PYTHONPATH": str(_ROOT), **quick, **variables},
+        cwd=folder, env={**os.environ, "PYTHONPATH": str(_ROOT), **_QUICK, **variables},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 
-class _Ended:
-    """What a command that has ended left behind."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.out, self.err = process.communicate(timeout=PATIENCE_SECONDS)
-        self.code = process.returncode
+def _ended(process: subprocess.Popen[str]) -> Ended:
+    out, err = process.communicate(timeout=PATIENCE_SECONDS)
+    return Ended(process.returncode, out, err)
 
 
-def _upload(folder: Path, *arguments: str, **variables: str) -> _Ended:
-    return _Ended(_start(folder, *arguments, **variables))
+def _upload(folder: Path, *arguments: str, **variables: str) -> Ended:
+    return run_module(
+        "streamer", ["upload", "--data", "jobs.arrow", *arguments],
+        folder=folder, environment={**os.environ, **_QUICK, **variables},
+    )  # fmt: skip
 
 
 # What is sent
@@ -469,7 +472,7 @@ def test_a_killed_sender_goes_on_after_the_last_acknowledged_segment(jobs: Path)
         sender = _start(jobs.parent, "--to", server.target)
         _wait_for_call(server, 3, sender)
         sender.kill()
-        assert -signal.SIGKILL == _Ended(sender).code
+        assert -signal.SIGKILL == _ended(sender).code
         over.set()
         assert [ids[7]] == failed_ids.read_text().splitlines()
         with failed_ids.open("a") as file:  # as if the kill had come a moment later
@@ -491,7 +494,7 @@ def test_ctrl_c_ends_it_and_keeps_what_was_acknowledged(jobs: Path) -> None:
         sender = _start(jobs.parent, "--to", server.target)
         _wait_for_call(server, 2, sender)
         sender.send_signal(signal.SIGINT)
-        ended = _Ended(sender)
+        ended = _ended(sender)
         over.set()
         again = _upload(jobs.parent, "--to", server.target)
 

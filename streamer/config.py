@@ -91,6 +91,8 @@ class Settings(BaseSettings):
     max_streams: Annotated[int, Field(ge=1)] = 512
     max_header_list_size: Annotated[ByteSize, Field(ge=1024, le=1 << 20)] = ByteSize(16 << 10)
     max_request_size: Annotated[ByteSize, Field(ge=1024, le=2**31 - 1)] = ByteSize(64 << 10)
+    # How much work they may make without progress, as a multiple of what flood.py says.
+    flood_tolerance: Annotated[float, Field(ge=0.1, le=1000)] = 1.0
     handshake_timeout_seconds: _Seconds = 20.0
     idle_timeout_seconds: _Seconds = 900.0
     stall_timeout_seconds: _Seconds = 300.0

@@ -117,10 +117,18 @@ def connected(limits: Limits = DEFAULT_LIMITS, settings: bytes = b"") -> Connect
     return connection
 
 
+def receive_all(connection: Connection, data: bytes, now: float = 0.0) -> list[Event]:
+    """Let a connection handle bytes in as many turns as it takes; return what they mean."""
+    events = connection.receive(data, now)
+    while connection.is_behind:
+        events += connection.receive(b"", now)
+    return events
+
+
 def goaway_after(connection: Connection, data: bytes, now: float = 0.0) -> GoAwayFrame:
     """Feed bytes that end the connection; return the GOAWAY that tells the peer."""
     with pytest.raises(ConnectionFailedError):
-        connection.receive(data, now)
+        receive_all(connection, data, now)
     return last_goaway(connection.control_bytes())
 
 
@@ -162,7 +170,7 @@ class MemoryPeer:
         while True:
             to_server = self.client.data_to_send()
             if to_server:
-                events += self.server.receive(to_server, self.now)
+                events += receive_all(self.server, to_server, self.now)
             to_client = self.server.control_bytes()
             if to_client:
                 self.heard += self.client.receive_data(to_client)

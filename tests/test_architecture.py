@@ -154,8 +154,8 @@ _PURE = (
     *(
         f"streamer.engines.wire.{name}"
         for name in (
-            "connection", "data_frames", "events", "faults", "h2_state", "limits", "messages",
-            "metadata", "meter", "preface", "request", "response", "stream", "times",
+            "connection", "data_frames", "events", "faults", "flood", "h2_state", "inbound",
+            "limits", "messages", "metadata", "preface", "request", "response", "stream", "times",
         )
     ),
 )  # fmt: skip

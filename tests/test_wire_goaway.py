@@ -49,7 +49,6 @@ def test_calls_go_on_after_the_peers_goaway() -> None:
     assert [
         ours.WindowOpened(1),
         ours.PeerLeaving(),
-        ours.WindowOpened(0),
         ours.WindowOpened(3),
         ours.MessagesArrived(1, MessageRun.of([b"hi"])),
         ours.RequestEnded(1),

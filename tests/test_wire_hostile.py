@@ -20,7 +20,6 @@ from hyperframe.frame import (
     DataFrame,
     ExtensionFrame,
     Frame,
-    GoAwayFrame,
     HeadersFrame,
     PingFrame,
     PriorityFrame,
@@ -36,7 +35,6 @@ from streamer.service import EmbeddingService
 from tests.certificates import Files, client_context
 from tests.datasets import write_dataset
 from tests.wire_peer import (
-    ENHANCE_YOUR_CALM,
     HEALTH,
     MAX_WINDOW,
     PATIENCE_SECONDS,
@@ -47,6 +45,7 @@ from tests.wire_peer import (
     Peer,
     anonymous_bytes,
     eventually,
+    request,
     serving,
 )
 
@@ -171,16 +170,35 @@ def _continuations(peer: Peer) -> Iterator[Frame]:
     yield from repeat(ContinuationFrame(head.stream_id), _FRAMES)
 
 
+def _malformed(peer: Peer) -> Iterator[Frame]:
+    for _ in range(_FRAMES // 4):
+        yield peer.headers(STREAM, "END_STREAM", upgrade="h2c")
+
+
+def _unknown_methods(peer: Peer) -> Iterator[Frame]:
+    for _ in range(_FRAMES // 4):
+        yield peer.headers("/no/such", "END_STREAM")
+
+
 def _too_many_streams(peer: Peer) -> Iterator[Frame]:
     for _ in range(_FRAMES // 4):
         yield peer.headers(STREAM)
+    for stream_id in range(1, 2 * 256, 2):  # those that were taken make room again
+        yield RstStreamFrame(stream_id, 8)
 
 
-_FLOODS: dict[str, Callable[[Peer], Iterable[Frame]]] = {
+# What ends at each hop: only this peer can have made it.
+_HOP_BY_HOP: dict[str, Callable[[Peer], Iterable[Frame]]] = {
     "PING": lambda _: repeat(PingFrame(0, b"12345678"), _FRAMES),
     "answers to no PING": lambda _: repeat(PingFrame(0, b"12345678", flags=["ACK"]), _FRAMES),
     "SETTINGS": lambda _: repeat(SettingsFrame(), _FRAMES),
     "window sizes": lambda _: repeat(SettingsFrame(settings={4: 1000, 5: 16_384}), _FRAMES),
+    "CONTINUATION": _continuations,
+    "PRIORITY": lambda _: repeat(PriorityFrame(1, depends_on=3), _FRAMES),
+    "unknown frames": lambda _: repeat(ExtensionFrame(0x42, 0), _FRAMES),
+}
+# What a proxy may pass on, or make itself, for clients that share its connection.
+_RELAYED: dict[str, Callable[[Peer], Iterable[Frame]]] = {
     "empty DATA": lambda peer: repeat(DataFrame(_open(peer)), _FRAMES),
     "DATA of one byte": lambda peer: repeat(DataFrame(_open(peer), b"x"), _FRAMES),
     "DATA of padding": lambda peer: repeat(
@@ -189,31 +207,62 @@ _FLOODS: dict[str, Callable[[Peer], Iterable[Frame]]] = {
     "DATA on a closed stream": lambda peer: repeat(
         DataFrame(_closed(peer), flags=["END_STREAM"]), _FRAMES
     ),
-    "CONTINUATION": _continuations,
     "WINDOW_UPDATE of 1": lambda _: repeat(WindowUpdateFrame(0, 1), _FRAMES),
     "rapid reset": _resets,
     "streams that are refused": _too_many_streams,
-    "PRIORITY": lambda _: repeat(PriorityFrame(1, depends_on=3), _FRAMES),
-    "unknown frames": lambda _: repeat(ExtensionFrame(0x42, 0), _FRAMES),
-    "GOAWAY": lambda peer: repeat(GoAwayFrame(0, _open(peer)), _FRAMES),
+    "malformed requests": _malformed,
+    "unknown methods": _unknown_methods,
 }
 
 
-@pytest.mark.parametrize("flood", _FLOODS.values(), ids=list(_FLOODS))
-def test_flood_ends_its_own_connection_and_harms_no_other(
+@pytest.mark.parametrize("flood", _HOP_BY_HOP.values(), ids=list(_HOP_BY_HOP))
+def test_a_flood_of_a_peers_own_ends_its_connection_and_harms_no_other(
     server: WireEngine, client: _GoodClient, flood: Callable[[Peer], Iterable[Frame]]
 ) -> None:
-    """Whatever is cheap to send and dear to handle is answered with ENHANCE_YOUR_CALM."""
+    """What is cheap to send and dear to handle is answered with GOAWAY in the end."""
     before = anonymous_bytes()
     with Peer(server.port) as peer:
         peer.try_to_send(_in_chunks(flood(peer)))
-        is_closed = peer.until_closed()
 
-        assert [ENHANCE_YOUR_CALM] == [goaway.error_code for goaway in peer.goaways]
-        assert is_closed
+        assert peer.until_closed()
+        assert [0] != [goaway.error_code for goaway in peer.goaways] != []
     assert client.is_served()
     assert [] == client.failures
     assert anonymous_bytes() - before < 100 * _MIB
+
+
+@pytest.mark.parametrize("flood", _RELAYED.values(), ids=list(_RELAYED))
+def test_a_flood_that_a_proxy_may_pass_on_has_to_wait_and_harms_nobody(
+    server: WireEngine, client: _GoodClient, flood: Callable[[Peer], Iterable[Frame]]
+) -> None:
+    """Strangers may share its connection: it goes on, and a call on it is answered, later."""
+    before = anonymous_bytes()
+    with Peer(server.port) as peer:
+        peer.try_to_send(_in_chunks(flood(peer)))
+
+        assert client.is_served()
+        peer.unary(HEALTH)
+        assert [] == peer.goaways
+    assert [] == client.failures
+    assert anonymous_bytes() - before < 100 * _MIB
+
+
+def test_a_strangers_calls_go_on_beside_cancelled_ones(
+    server: WireEngine, service: EndlessService
+) -> None:
+    """One connection, as behind a proxy: 3,000 calls begun and cancelled while one is read."""
+    with Peer(server.port) as peer:
+        stream_id = peer.call(STREAM)
+        for _ in range(30):
+            heads = [peer.headers(STREAM) for _ in range(100)]
+            peer.send(*heads, *(request(head.stream_id, b"") for head in heads))
+            peer.send(*(RstStreamFrame(head.stream_id, 8) for head in heads))
+            assert peer.until_received(stream_id, peer.received(stream_id) + 1)
+
+        assert peer.until_received(stream_id, peer.received(stream_id) + 1_000_000)
+        assert [] == peer.goaways
+        assert stream_id not in peer.resets
+    assert service.blocks < 3_000  # hardly any of those was begun
 
 
 @pytest.mark.parametrize("frame", [PingFrame(0, b"12345678"), SettingsFrame()], ids=repr)

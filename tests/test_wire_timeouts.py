@@ -506,7 +506,9 @@ def test_calls_that_wait_for_a_thread_are_bounded(service: EndlessService) -> No
     ):
         peer.send(*(peer.headers(REFLECTION) for _ in range(2)))
         waiting = [peer.headers(REFLECTION, "END_STREAM") for _ in range(10)]
-        peer.send(*waiting, *(RstStreamFrame(head.stream_id, 8) for head in waiting))
+        peer.send(*waiting)
+        peer.unary(HEALTH)
+        peer.send(*(RstStreamFrame(head.stream_id, 8) for head in waiting))
         peer.unary(HEALTH)
         late = peer.headers(REFLECTION)
         peer.send(late)

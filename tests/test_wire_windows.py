@@ -183,14 +183,13 @@ def test_the_smaller_of_the_two_windows_counts() -> None:
 
 
 def test_larger_windows_are_events() -> None:
-    """WINDOW_UPDATE tells of its stream, or of all (0); so does a new initial window."""
+    """WINDOW_UPDATE tells of its stream, a new initial window of all (0)."""
     connection = connected()
     connection.receive(requests_of([1])[0], 0.0)
     data = window_update(1, 1) + window_update(0, 1) + settings_frame(initial_window_size=2**20)
 
     assert [
         ours.WindowOpened(1),
-        ours.WindowOpened(0),
         ours.WindowOpened(0),
     ] == connection.receive(data, 0.0)
     assert [] == connection.receive(window_update(1, 0)[:-4], 0.0)

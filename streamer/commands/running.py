@@ -44,6 +44,7 @@ def limits_of(settings: Settings) -> Limits:
         handshake_seconds=settings.handshake_timeout_seconds,
         idle_seconds=settings.idle_timeout_seconds,
         stall_seconds=settings.stall_timeout_seconds,
+        flood_tolerance=settings.flood_tolerance,
         age=_age_of(settings),
         max_connections_per_address=settings.max_connections_per_address,
     )

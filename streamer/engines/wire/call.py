@@ -1,7 +1,7 @@
 """One call: from its request, through a method's blocks, to its trailers.
 
-    WAITING ──request──▶ MAKING ──block──▶ SENDING ──sent──▶ MAKING ... ──▶ OVER
-    a method that pushes:  MAKING ──▶ IDLE ──pushed──▶ SENDING ──sent──▶ IDLE
+    WAITING ──request──▶ READY ──turn──▶ MAKING ──block──▶ SENDING ──sent──▶ MAKING ... ──▶ OVER
+    a method that pushes:                MAKING ──▶ IDLE ──pushed──▶ SENDING ──sent──▶ IDLE
 
 OVER comes from every state: a call is answered, or it is reset, refused or too late. Lives
 on the event loop; only `_advance` and what it calls runs in a pool's thread, and only while
@@ -40,6 +40,7 @@ _log = logging.getLogger(__name__)
 
 class _State(Enum):
     WAITING = auto()  # for its one request message
+    READY = auto()  # to be begun
     MAKING = auto()  # a thread of the method's is at work, or about to be
     SENDING = auto()  # there is a block
     IDLE = auto()  # the method has returned, and will push
@@ -87,17 +88,26 @@ class Call:
     @property
     def has_begun(self) -> bool:
         """Whether its method has been called: it holds a block from then on."""
-        return self._state is not _State.WAITING
+        return self._state not in (_State.WAITING, _State.READY)
 
     def takes(self, messages: int) -> bool:
         """Whether so many more request messages may come."""
-        return self.handler.takes_stream or (messages == 1 and not self.has_begun)
+        return self.handler.takes_stream or (messages == 1 and self._state is _State.WAITING)
 
     def receive(self, messages: MessageRun) -> None:
         self._requests.put(messages)
 
     def end_request(self) -> None:
         self._requests.end()
+
+    def is_ready(self) -> None:
+        """Take note that there is nothing to wait for but its turn."""
+        self._state = _State.READY
+
+    @property
+    def may_begin(self) -> bool:
+        """Whether it is ready still: most that are cancelled at once never begin."""
+        return self._state is _State.READY
 
     def begin(self) -> None:
         """Call the method: its request is there, or it takes a stream of them."""

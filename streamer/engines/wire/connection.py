@@ -5,6 +5,10 @@ In go the peer's bytes, as they come (`receive`), and what the server has to say
 (`control_bytes`). DATA alone doesn't pass through here: whoever sends it asks `window`
 how much may be sent, frames it (data_frames.py) and says so to `account`.
 
+`receive` handles about a millisecond's worth of frames. While `is_behind` it has kept some:
+call it again, with no further bytes, once others have had their turn and `wait_seconds` have
+passed, which is what a peer owes that makes work and no progress (flood.py).
+
 Calls on a stream that is gone do nothing: its end is among the events, or about to be.
 ConnectionFailedError from `receive` ends the connection, after `control_bytes` have been
 sent.
@@ -15,7 +19,6 @@ HPACK, settings and windows are h2's.
 
 from __future__ import annotations
 
-import functools
 import re
 from typing import TYPE_CHECKING, ClassVar
 
@@ -25,9 +28,10 @@ from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
 
 from streamer.engines.wire import events as ours
-from streamer.engines.wire import meter
 from streamer.engines.wire.faults import NotHttp2Error, PeerFaultError
+from streamer.engines.wire.flood import FloodAccount, PingRule, Work
 from streamer.engines.wire.h2_state import (
+    RequestMalformed,
     can_send,
     forget_unknown_settings,
     initiate,
@@ -35,19 +39,16 @@ from streamer.engines.wire.h2_state import (
     limit_header_table,
     lower_windows,
     new_h2_connection,
-    was_opened,
 )
-from streamer.engines.wire.limits import Patience, PingRule
+from streamer.engines.wire.inbound import Inbound
 from streamer.engines.wire.preface import Preface
-from streamer.engines.wire.request import RefusedError, list_bytes
+from streamer.engines.wire.request import RefusedError
 from streamer.engines.wire.response import headers, trailers
-from streamer.engines.wire.stream import Streams, Unfinished
+from streamer.engines.wire.stream import Held, Streams
 from streamer.errors import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-
-    from h2.connection import H2Connection
 
     from streamer.codec.message_run import MessageRun
     from streamer.engines.wire.limits import Limits
@@ -68,28 +69,35 @@ class ConnectionFailedError(Exception):
 class Connection:
     """The server's side of one connection, from the first byte on."""
 
-    def __init__(self, limits: Limits, now: float, unfinished: Unfinished | None = None) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        now: float,
+        held: Held | None = None,
+        flood: FloodAccount | None = None,
+    ) -> None:
+        """`held` and `flood` are the server's; without them, it has this connection only."""
         self._limits = limits
         self._h2 = new_h2_connection()
-        self._patience = Patience(now)
+        self._account = (flood or FloodAccount(limits.flood_tolerance, now)).connection(now)
+        self._inbound = Inbound(limits, self._account)
         self._preface = Preface()
         self._ping_rule = PingRule(limits.keepalive)
         self._answer = b""  # to somebody who doesn't speak HTTP/2
-        self._streams = Streams(limits, self._patience, unfinished or Unfinished())
-        is_dead = functools.partial(_is_dead, self._streams, self._h2)
-        self._meter = meter.FrameMeter(limits, self._patience, is_dead)
+        self._streams = Streams(limits, self._account, held or Held())
         self._now = now
         self._is_ready = False
         self._refuses_calls = False
         self._has_failed = False
 
     def receive(self, data: bytes, now: float) -> list[ours.Event]:
-        """Handle bytes from the peer; return what they mean, in order."""
+        """Handle bytes from the peer, after those that were kept; return what they mean."""
         self._now = now
+        self._account.refill(now)
         try:
-            data = self._after_preface(data)
-            self._meter.feed(data, now)
-            happened = self._h2.receive_data(data) if data else []
+            self._inbound.feed(self._after_preface(data))
+            piece = self._inbound.next_piece()
+            happened = self._h2.receive_data(piece) if piece else []
             return [
                 event
                 for h2_event in happened
@@ -103,7 +111,7 @@ class Connection:
             else:
                 self._close(fault.code, failure.encode())
         except ProtocolError as error:  # h2 has its GOAWAY ready
-            failure = f"{type(error).__name__}: {_QUOTED.sub('...', str(error))}"
+            failure = f"{type(error).__name__}: {_without_values(str(error))}"
         self._has_failed = True
         self._streams.clear()
         raise ConnectionFailedError(failure)
@@ -115,7 +123,26 @@ class Connection:
 
     @property
     def awaited_bytes(self) -> int:
-        return self._meter.awaited_bytes
+        return self._inbound.awaited_bytes
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether there are frames that were kept for another turn."""
+        return self._inbound.is_behind
+
+    def wait_seconds(self, now: float) -> float:
+        """Return how long the peer is to wait until it is listened to again."""
+        self._account.refill(now)
+        return self._account.wait_seconds
+
+    @property
+    def is_in_good_standing(self) -> bool:
+        """Whether the peer makes progress: its turn comes before that of others."""
+        return self._account.is_in_good_standing
+
+    def charge(self, stream_id: int, work: Work) -> None:
+        """Let a call pay for work that it makes elsewhere."""
+        self._account.charge(work, stream_id=stream_id)
 
     @property
     def open_calls(self) -> int:
@@ -128,19 +155,27 @@ class Connection:
 
     def window(self, stream_id: int) -> int:
         """Return how many bytes of DATA the peer takes on a stream now."""
-        if stream_id not in self._streams:
-            return 0
-        return max(self._h2.local_flow_control_window(stream_id), 0)
+        return min(self.window_of(stream_id), self.window_of_all)
+
+    def window_of(self, stream_id: int) -> int:
+        """Return how many bytes of DATA it takes on a stream, had the connection a window."""
+        stream = self._h2.streams.get(stream_id) if stream_id in self._streams else None
+        return 0 if stream is None else max(stream.outbound_flow_control_window, 0)
+
+    @property
+    def window_of_all(self) -> int:
+        """How many bytes of DATA the peer takes on all streams together."""
+        return max(self._h2.outbound_flow_control_window, 0)
 
     def account(self, stream_id: int, data_bytes: int) -> None:
         """Take `data_bytes`, no more than `window`, from the windows: they are being sent."""
         lower_windows(self._h2, stream_id, data_bytes)
-        self._patience.earn(meter.earned_by(data_bytes))
+        self._account.accepted(stream_id, data_bytes)
         self._ping_rule.sent()
 
     def consumed(self, stream_id: int, messages: MessageRun) -> None:
         """Take note that messages were used: the peer may send more."""
-        self._patience.earn(meter.EARNED_BY_RUN)
+        self._account.taken(stream_id)
         stream = self._streams.get(stream_id)
         window = 0 if stream is None else stream.take(messages)
         if window and can_send(self._h2, stream_id):
@@ -162,8 +197,13 @@ class Connection:
         text: str = "",
         metadata: Iterable[tuple[str, Value]] = (),
         http_status: int = 200,
+        *,
+        is_refusal: bool = False,
     ) -> None:
-        """End a call: trailers, or headers and trailers in one if nothing was sent yet."""
+        """End a call: trailers, or headers and trailers in one if nothing was sent yet.
+
+        `is_refusal`: it was never called, so that the peer has got nowhere.
+        """
         fields = trailers(status, text, metadata)
         stream = self._streams.get(stream_id)
         if stream is None or not can_send(self._h2, stream_id):
@@ -177,7 +217,7 @@ class Connection:
             is_whole = stream.has_message  # its end may be an empty frame that comes later
         else:
             is_whole = True
-        self._streams.drop(stream_id, is_answered=is_whole)
+        self._streams.drop(stream_id, is_answered=is_whole and not is_refusal)
         self._ping_rule.sent()
 
     def reset(self, stream_id: int, code: ErrorCodes) -> None:
@@ -208,6 +248,8 @@ class Connection:
 
     def lost(self) -> None:
         """Take note that the connection is gone; nothing may be asked of it any more."""
+        self._streams.clear()
+        self._account.let_go()
         let_go(self._h2)
 
     @property
@@ -231,7 +273,7 @@ class Connection:
         limit_header_table(self._h2)
         forget_unknown_settings(self._h2)
         if SettingCodes.INITIAL_WINDOW_SIZE in event.changed_settings:
-            self._patience.owe(meter.WINDOWS_COST_PER_CALL * len(self._streams))
+            self._account.charge(Work.SETTINGS_PER_CALL, len(self._streams))
         if not self._is_ready:
             self._is_ready = True
             yield ours.PeerReady()
@@ -239,14 +281,25 @@ class Connection:
 
     def _on_request(self, event: h2.events.RequestReceived) -> _Events:
         stream_id = event.stream_id
-        if self._refuses_calls or self._streams.are_full:
-            self._patience.owe(meter.price_of_fields(list_bytes(event.headers)))
+        if self._refuses_calls or self._streams.are_full or self._account.refuses_calls:
             self.reset(stream_id, ErrorCodes.REFUSED_STREAM)
             return
         try:
             yield ours.CallOpened(stream_id, self._streams.open(stream_id, event.headers))
         except RefusedError as refusal:
             self._refuse(stream_id, refusal)
+
+    def _on_malformed(self, event: RequestMalformed) -> _Events:
+        text = _without_values(event.text)
+        if event.flow_controlled_length:
+            self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+        is_open = event.stream_id in self._streams
+        if not is_open:
+            self._streams.begin(event.stream_id)
+        self._refuse(event.stream_id, RefusedError(Status.INTERNAL, text, 400))
+        yield ours.RequestMalformed(event.stream_id, text)
+        if is_open:
+            yield ours.CallGone(event.stream_id)
 
     def _on_data(self, event: h2.events.DataReceived) -> _Events:
         stream_id, size = event.stream_id, event.flow_controlled_length
@@ -281,7 +334,8 @@ class Connection:
             yield ours.CallGone(event.stream_id)
 
     def _on_window(self, event: h2.events.WindowUpdated) -> _Events:
-        yield ours.WindowOpened(event.stream_id)
+        if event.stream_id:  # the connection's own makes nobody ready who wasn't
+            yield ours.WindowOpened(event.stream_id)
 
     def _on_ping(self, _event: h2.events.Event) -> _Events:
         self._ping_rule.pinged(self._now)
@@ -294,11 +348,18 @@ class Connection:
         yield ours.PeerLeaving()
 
     def _refuse(self, stream_id: int, refusal: RefusedError) -> None:
-        self.finish(stream_id, refusal.status, refusal.text, http_status=refusal.http_status)
+        self.finish(
+            stream_id,
+            refusal.status,
+            refusal.text,
+            http_status=refusal.http_status,
+            is_refusal=True,
+        )
 
     _HANDLERS: ClassVar[dict[type, Callable[..., _Events]]] = {
         h2.events.RemoteSettingsChanged: _on_settings,
         h2.events.RequestReceived: _on_request,
+        RequestMalformed: _on_malformed,
         h2.events.DataReceived: _on_data,
         h2.events.StreamEnded: _on_end,
         h2.events.StreamReset: _on_reset,
@@ -309,5 +370,6 @@ class Connection:
     }
 
 
-def _is_dead(streams: Streams, connection: H2Connection, stream_id: int) -> bool:
-    return stream_id not in streams and was_opened(connection, stream_id)
+def _without_values(text: str) -> str:
+    """Return what h2 says without what it quotes of the peer."""
+    return _QUOTED.sub("...", text)

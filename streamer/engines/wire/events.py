@@ -39,6 +39,13 @@ class CallGone(NamedTuple):
     stream_id: int
 
 
+class RequestMalformed(NamedTuple):
+    """A request that HTTP/2 forbids was refused; `text` says why."""
+
+    stream_id: int
+    text: str
+
+
 class WindowOpened(NamedTuple):
     """The peer takes more DATA on a stream, or on every one (0)."""
 
@@ -61,6 +68,7 @@ Event = (
     | MessagesArrived
     | RequestEnded
     | CallGone
+    | RequestMalformed
     | WindowOpened
     | PingAnswered
     | PeerLeaving

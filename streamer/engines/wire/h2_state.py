@@ -6,6 +6,7 @@ releases that were tested.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from h2.config import H2Configuration
@@ -15,14 +16,24 @@ from h2.connection import (
     H2Connection,
     H2ConnectionStateMachine,
 )
+from h2.errors import ErrorCodes
+from h2.events import Event
+from h2.exceptions import InvalidBodyLengthError, ProtocolError, StreamClosedError
 from h2.settings import SettingCodes, Settings
-from hyperframe.frame import DataFrame
+from h2.stream import H2Stream, StreamClosedBy
+from hpack import Decoder, HPACKDecodingError
+from hyperframe.frame import DataFrame, Frame, HeadersFrame, RstStreamFrame
 
 if TYPE_CHECKING:
-    from h2.events import Event
-    from hyperframe.frame import Frame
+    from collections.abc import Iterable
+
+    from h2.connection import AllowedStreamIDs
+    from hpack import HeaderTuple
+    from hpack.struct import Header
 
     from streamer.engines.wire.limits import Limits
+
+    _Outcome = tuple[list[Frame], list[Event]]
 
 _GOAWAY = (ConnectionInputs.SEND_GOAWAY, ConnectionInputs.RECV_GOAWAY)
 # For h2 a server that is sent one has become a client; servers ignore it (RFC 7838 section 4).
@@ -33,6 +44,8 @@ _UNLIMITED = 2**31 - 1
 _DEFAULT_WINDOW = 65_535
 # HPACK's default. A peer may offer more room for our headers; it would be our memory, too.
 _MAX_HEADER_TABLE_BYTES = 4096
+# As many make sense in one header block (RFC 7541 section 4.2): the smallest and the last one.
+_MAX_TABLE_UPDATES = 2
 
 
 class _StateMachine(H2ConnectionStateMachine):
@@ -51,6 +64,81 @@ class _DataFrame(DataFrame):
         return "DataFrame"
 
 
+@dataclass(kw_only=True)
+class RequestMalformed(Event):
+    """A request that HTTP/2 forbids, or its rest: an error of its stream (RFC 9113 section 8.1.1).
+
+    `text` says what is wrong with it. `flow_controlled_length` bytes of DATA came with it.
+    """
+
+    stream_id: int
+    text: str
+    flow_controlled_length: int = 0
+
+
+class _Stream(H2Stream):
+    """Tells of a malformed request where h2 would end the connection, which others may share.
+
+    Header blocks have been decoded before they come here: HPACK's state is right.
+    """
+
+    def receive_headers(
+        self,
+        headers: Iterable[Header],
+        end_stream: bool,  # noqa: FBT001 - as in h2
+        header_encoding: bool | str | None,  # noqa: FBT001 - as in h2
+    ) -> _Outcome:
+        try:
+            return super().receive_headers(headers, end_stream, header_encoding)
+        except StreamClosedError:
+            raise
+        except ProtocolError as error:
+            return self._malformed(error)
+
+    def receive_data(
+        self,
+        data: bytes,
+        end_stream: bool,  # noqa: FBT001 - as in h2
+        flow_control_len: int,
+    ) -> _Outcome:
+        try:
+            return super().receive_data(data, end_stream, flow_control_len)
+        except InvalidBodyLengthError as error:
+            return self._malformed(error, flow_control_len)
+
+    def _malformed(self, error: ProtocolError, flow_controlled_length: int = 0) -> _Outcome:
+        frames: list[Frame] = []
+        if self.closed and self.closed_by is None:  # by the error: nobody was told
+            self.state_machine.stream_closed_by = StreamClosedBy.SEND_RST_STREAM
+            frames.append(RstStreamFrame(self.stream_id, error_code=ErrorCodes.PROTOCOL_ERROR))
+        return frames, [
+            RequestMalformed(
+                stream_id=self.stream_id,
+                text=str(error),
+                flow_controlled_length=flow_controlled_length,
+            )
+        ]
+
+
+class _Decoder(Decoder):
+    """Refuses header blocks that do nothing but change the size of their table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._updates = 0
+
+    def decode(self, data: bytes, raw: bool = False) -> Iterable[HeaderTuple]:  # noqa: FBT001, FBT002 - as in hpack
+        self._updates = 0
+        return super().decode(data, raw)
+
+    def _update_encoding_context(self, data: bytes | memoryview) -> int:
+        self._updates += 1
+        if self._updates > _MAX_TABLE_UPDATES:
+            message = "too many changes of the table's size"
+            raise HPACKDecodingError(message)
+        return super()._update_encoding_context(data)
+
+
 class _H2Connection(H2Connection):
     # h2 remembers how each stream was closed, 65,536 of them by default, 7 MB a connection.
     # Frames of a stream that was closed longer ago than this end the connection.
@@ -58,12 +146,22 @@ class _H2Connection(H2Connection):
 
     def __init__(self, config: H2Configuration) -> None:
         super().__init__(config)
+        self.decoder = _Decoder()
         self._frame_dispatch_table[_DataFrame] = self._frame_dispatch_table[DataFrame]
+
+    def _begin_new_stream(self, stream_id: int, allowed_ids: AllowedStreamIDs) -> H2Stream:
+        stream = super()._begin_new_stream(stream_id, allowed_ids)
+        stream.__class__ = _Stream
+        return stream
 
     def _receive_frame(self, frame: Frame) -> list[Event]:
         if type(frame) is DataFrame:
             frame.__class__ = _DataFrame
         return super()._receive_frame(frame)
+
+    def _receive_headers_frame(self, frame: HeadersFrame) -> _Outcome:
+        frame.flags.discard("PRIORITY")  # which means nothing here (RFC 9113 section 5.3.2)
+        return super()._receive_headers_frame(frame)
 
     def clear_outbound_data_buffer(self) -> None:
         """Keep what is due when the peer sends GOAWAY: HPACK's table has counted with it."""
@@ -74,6 +172,8 @@ def new_h2_connection() -> H2Connection:
     connection = _H2Connection(
         H2Configuration(
             client_side=False,
+            # 4,000 crumbs of cookies in 16 KiB took 44 ms to join, and counted as one field.
+            normalize_inbound_headers=False,
             # Ours are made by format_metadata; what peers send is still checked.
             validate_outbound_headers=False,
             normalize_outbound_headers=False,
@@ -118,11 +218,6 @@ def forget_unknown_settings(connection: H2Connection) -> None:
     settings = connection.remote_settings
     for code in [code for code in settings if not isinstance(code, SettingCodes)]:
         del settings[code]
-
-
-def was_opened(connection: H2Connection, stream_id: int) -> bool:
-    """Whether the HEADERS that open a stream have been handled."""
-    return stream_id <= connection.highest_inbound_stream_id
 
 
 def can_send(connection: H2Connection, stream_id: int) -> bool:

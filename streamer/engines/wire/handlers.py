@@ -38,7 +38,8 @@ class Pool(Enum):
 
     BLOCKS = auto()  # encoding: much work, never blocked
     CALLS = auto()  # one message in, and quick: health checks
-    STREAMS = auto()  # may wait for the peer
+    STREAMS = auto()  # may wait for the peer: reflection
+    UPLOADS = auto()  # as those; whoever holds the others keeps no upload waiting
     CALLBACKS = auto()  # those of contexts, for which methods wait in the others
 
 
@@ -56,6 +57,11 @@ class Handler(NamedTuple):
     takes_stream: bool = False
     gives_one: bool = False
     pushes: bool = False
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether it is one of those that all wait for the same few threads."""
+        return self.pool is Pool.CALLS and not self.pushes
 
 
 def block_handler(
@@ -86,7 +92,7 @@ def upload_handler(
             context.send_initial_metadata((VERSION_HEADER,))
             yield _one_frame(result.SerializeToString())
 
-    return Handler(begin, Pool.STREAMS, takes_stream=True, gives_one=True)
+    return Handler(begin, Pool.UPLOADS, takes_stream=True, gives_one=True)
 
 
 def _caller(context: Context) -> Caller:

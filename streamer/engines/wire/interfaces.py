@@ -12,11 +12,14 @@ if TYPE_CHECKING:
     from streamer.codec.frames import Frames
     from streamer.codec.message_run import MessageRun
     from streamer.engines.wire.call import Call
+    from streamer.engines.wire.flood import FloodAccount
     from streamer.engines.wire.handlers import Handler, Pool
     from streamer.engines.wire.limits import Limits
     from streamer.engines.wire.metadata import Metadata
+    from streamer.engines.wire.pump import Pump
     from streamer.engines.wire.request import RequestHead
     from streamer.engines.wire.session import Session
+    from streamer.engines.wire.stream import Held
     from streamer.errors import Status
 
 
@@ -47,6 +50,9 @@ class Link(Protocol):
     def wake(self) -> None:
         """Ask the session for output as soon as others have had their turn."""
 
+    def hold(self, *, is_held: bool) -> None:
+        """Read nothing more from the peer for now, or again."""
+
     def close(self) -> None:
         """Send what is due, then close."""
 
@@ -61,10 +67,9 @@ class Host(Protocol):
     limits: Limits
     pools: Mapping[Pool, Executor]
     open_streams: int  # calls in all sessions that encode blocks
-
-    @property
-    def unfinished_bytes(self) -> int:
-        """Bytes of request messages, in all sessions, that have begun and not ended."""
+    intake: Pump  # turns to handle what has been read
+    flood: FloodAccount
+    held: Held
 
     def is_busy(self, pool: Pool) -> bool:
         """Whether as many calls wait for a thread as may."""

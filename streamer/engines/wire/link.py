@@ -34,18 +34,24 @@ class BaseLink(ABC):
         self._is_closing = False  # nothing more is heard
         self._is_shut = False  # nothing more is written
         self._read_while_blocked = 0
+        self._is_held = False  # by the session, which has more than it may handle
 
     def wake(self) -> None:
         """Write as soon as the others have had their turn."""
         if not (self._is_queued or self._is_shut or self.blocked_since is not None):
             self._is_queued = True
-            self._pump.add(self)
+            self._pump.add(self.write)
 
     def write(self) -> None:
         """Write a little, unless nothing may be written any more."""
         self._is_queued = False
         if not (self._is_shut or self.blocked_since is not None):
             self._write()
+
+    def hold(self, *, is_held: bool) -> None:
+        """Read nothing more from the peer for now, or again."""
+        self._is_held = is_held
+        self._listen_if_wanted()
 
     def close(self) -> None:
         """Send what is due, then close."""
@@ -67,8 +73,7 @@ class BaseLink(ABC):
     def _received(self, data: bytes) -> None:
         if self.blocked_since is not None:
             self._read_while_blocked += len(data)
-            if self._read_while_blocked >= _READ_WHILE_BLOCKED_BYTES:
-                self._listen(wanted=False)
+            self._listen_if_wanted()
         if not self._is_closing:
             self._take(data)
 
@@ -92,8 +97,12 @@ class BaseLink(ABC):
     def _unblocked(self) -> None:
         self.blocked_since = None
         self._read_while_blocked = 0
-        self._listen(wanted=True)
+        self._listen_if_wanted()
         self.wake()
+
+    def _listen_if_wanted(self) -> None:
+        has_enough = self._read_while_blocked >= _READ_WHILE_BLOCKED_BYTES
+        self._listen(wanted=not (self._is_held or has_enough))
 
     def _shut(self, close: Callable[[], None]) -> None:
         """Take note that the last words are written; `close` when the peer has read them."""

@@ -58,8 +58,16 @@ class RefusedError(Exception):
 
 
 def list_bytes(fields: Sequence[Field]) -> int:
-    """Return how large header fields are, by HTTP/2's reckoning."""
-    return sum(len(name) + len(value) + _FIELD_BYTES for name, value in fields)
+    """Return how large header fields are, by HTTP/2's reckoning.
+
+    A binary one may hold several values, between commas: each counts as a field.
+    """
+    return sum(
+        len(name)
+        + len(value)
+        + _FIELD_BYTES * (1 + (value.count(b",") if name.endswith(b"-bin") else 0))
+        for name, value in fields
+    )
 
 
 def parse_head(fields: Sequence[Field], max_bytes: int) -> RequestHead:

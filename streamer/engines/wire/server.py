@@ -25,11 +25,13 @@ from streamer.engines.addresses import (
     listening_sockets,
 )
 from streamer.engines.wire.context import CallFailedError
+from streamer.engines.wire.flood import FloodAccount
 from streamer.engines.wire.handlers import Pool, servicer_handler
 from streamer.engines.wire.limits import Limits
 from streamer.engines.wire.pump import Pump
 from streamer.engines.wire.session import Session
 from streamer.engines.wire.socket_link import SocketLink
+from streamer.engines.wire.stream import Held
 from streamer.engines.wire.times import LAST_WORDS_SECONDS
 from streamer.engines.wire.tls_link import TlsLink
 from streamer.errors import Status
@@ -99,6 +101,7 @@ class WireServer:
             Pool.BLOCKS: min(max_workers, os.cpu_count() or 1),
             Pool.CALLS: _CALL_WORKERS,
             Pool.STREAMS: max_workers,
+            Pool.UPLOADS: max_workers,
             Pool.CALLBACKS: 1,  # as grpcio has it
         }
         self._workers = {
@@ -109,6 +112,9 @@ class WireServer:
         self.loop = _new_event_loop()
         self._thread = threading.Thread(target=self._run, name="wire", daemon=True)
         self._pump = Pump(self.loop)
+        self.intake = Pump(self.loop)
+        self.held = Held()
+        self.flood = FloodAccount(limits.flood_tolerance, self.loop.time())
         self._sessions: set[Session] = set()
         self.open_streams = 0
         self._refused: Counter[str] = Counter()
@@ -127,11 +133,6 @@ class WireServer:
     def add_handlers(self, service: str, handlers: dict[str, Handler]) -> None:
         """Add methods that yield blocks."""
         self._methods |= {f"/{service}/{name}": handler for name, handler in handlers.items()}
-
-    @property
-    def unfinished_bytes(self) -> int:
-        """Bytes of request messages, in all sessions, that have begun and not ended."""
-        return sum(session.unfinished_bytes for session in self._sessions)
 
     def is_busy(self, pool: Pool) -> bool:
         """Whether as many calls wait for a thread as may."""

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import logging
 import random
+from collections import deque
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from streamer.engines.wire import events
 from streamer.engines.wire.call import Call
 from streamer.engines.wire.connection import DRAIN_PING, Connection, ConnectionFailedError
 from streamer.engines.wire.context import CallFailedError
+from streamer.engines.wire.flood import Work
 from streamer.engines.wire.handlers import Pool
-from streamer.engines.wire.stream import Unfinished
 from streamer.engines.wire.times import LAST_WORDS_SECONDS, Due, Times
 from streamer.engines.wire.turns import Turns
 from streamer.errors import Status
@@ -34,6 +35,11 @@ _log = logging.getLogger(__name__)
 
 # A peer that was told that the server drains has this long to say that it has heard.
 _DRAIN_PING_SECONDS = 1.0
+# Quick calls of one connection that are at work together: all share two threads, first come, first
+# served, and whoever sends 256 health checks at a time isn't to keep others waiting.
+_QUICK_CALLS = 8
+# Calls are begun when all that was read has been handled, or after so long.
+_READY_SECONDS = 0.02
 _KEEPALIVE_PING = b"alive???"
 
 
@@ -45,11 +51,18 @@ class Session:
         self._link = link
         self.prepare: Callable[[Any], Block] = link.prepare
         self.now = host.loop.time
-        self._unfinished = Unfinished(lambda: host.unfinished_bytes)
-        self._core = Connection(host.limits, self.now(), self._unfinished)
+        self._core = Connection(host.limits, self.now(), host.held, host.flood)
+        self._unhandled = bytearray()
+        self._has_turn = False  # it is queued, or waits until the peer's debt is paid
+        self._has_ended = False  # the peer has closed its side
+        self._is_deaf = False  # the peer is at fault, or gone
+        self._ready: deque[tuple[float, Call]] = deque()  # since when
+        self._quick_waiting: deque[Call] = deque()
+        self._quick_at_work = 0
         self._calls: dict[int, Call] = {}
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._turns = Turns(self._core, link, self.now)
+        self._has_told_malformed = False  # once a connection: there may be any number
         self._is_draining = False
         self._has_drained = False
         self._may_close = False  # no call will follow those under way
@@ -66,33 +79,74 @@ class Session:
         """Bytes still to come of a frame that the peer has begun to send."""
         return self._core.awaited_bytes
 
-    @property
-    def unfinished_bytes(self) -> int:
-        """Bytes of request messages that have begun and not ended."""
-        return self._unfinished.bytes
-
     # What the link tells.
 
     def received(self, data: bytes) -> None:
+        """Take note of bytes from the peer; they are handled in turn."""
+        self._times.heard(self.now())
+        self._unhandled += data
+        self._queue()
+
+    def ended(self) -> None:
+        """Take note that the peer says no more; what it has said is handled before that."""
+        self._has_ended = True
+        if not self._has_turn:
+            self._abort_soon()
+
+    def _abort_soon(self) -> None:
+        """Close the connection when what is due has been written."""
+        self._host.loop.call_soon(self._link.abort)
+
+    def lost(self) -> None:
+        """Take note that the connection is gone."""
+        self._is_deaf = True
+        self._end_calls()
+        self._turns.clear()
+        self._core.lost()
+        self._host.closed(self)
+
+    def _queue(self) -> None:
+        if not self._has_turn:
+            self._has_turn = True
+            self._host.intake.add(self._guarded_turn, is_last=not self._core.is_in_good_standing)
+
+    def _guarded_turn(self) -> None:
+        self._has_turn = False
+        if not self._is_deaf:
+            self.guarded(self._take_turn)
+
+    def _take_turn(self) -> None:
+        """Handle a part of what has been read, unless the peer has to wait."""
         now = self.now()
-        self._times.heard(now)
+        wait_seconds = self._core.wait_seconds(now)
+        if wait_seconds and self._has_ended:
+            self._link.abort()
+            return
+        if wait_seconds:
+            self._has_turn = True
+            self._link.hold(is_held=True)
+            self._host.loop.call_later(wait_seconds, self._guarded_turn)
+            return
+        data, self._unhandled = bytes(self._unhandled), bytearray()
         try:
             for event in self._core.receive(data, now):
                 self._HANDLERS[type(event)](self, event)
         except ConnectionFailedError as failure:
             _log.warning("connection from %s ended: %s", self.peer, failure)
+            self._is_deaf = True
             self._end_calls()
             self._link.close()
             self._host.loop.call_later(LAST_WORDS_SECONDS, self._link.abort)
+        self._begin_ready()
+        is_behind = self._core.is_behind and not self._is_deaf
+        if is_behind:
+            self._queue()
         self._close_if_done()
         self._link.wake()
-
-    def lost(self) -> None:
-        """Take note that the connection is gone."""
-        self._end_calls()
-        self._turns.clear()
-        self._core.lost()
-        self._host.closed(self)
+        if self._has_ended and not is_behind:
+            self._abort_soon()
+        elif not self._has_ended:
+            self._link.hold(is_held=is_behind)
 
     def next_output(self) -> bytes | Outgoing | None:
         """Return what is to be sent next; None if there is nothing now."""
@@ -166,6 +220,9 @@ class Session:
     def check_times(self) -> None:
         """End what takes too long; called now and then."""
         now, limits = self.now(), self._host.limits
+        if self._has_turn:  # what the peer says is there, and has to wait
+            self._times.heard(now)
+        self._turns.note_waiting()
         due, why = self._times.due(
             now, calls=self._core.open_calls, blocked_since=self._link.blocked_since
         )
@@ -203,7 +260,9 @@ class Session:
             self._core.finish(event.stream_id, error.status, error.text)
             return
         if handler is None:
-            self._core.finish(event.stream_id, Status.UNIMPLEMENTED, "Method not found!")
+            self._core.finish(
+                event.stream_id, Status.UNIMPLEMENTED, "Method not found!", is_refusal=True
+            )
             return
         call = Call(event.stream_id, event.head, handler, self._host.pools, self)
         self._calls[event.stream_id] = call
@@ -213,7 +272,27 @@ class Session:
                 Status.DEADLINE_EXCEEDED, "Deadline Exceeded", (),
             )  # fmt: skip
         if handler.takes_stream:
-            self._begin(call)
+            self._is_ready(call)
+
+    def _is_ready(self, call: Call) -> None:
+        call.is_ready()
+        self._ready.append((self.now(), call))
+
+    def _begin_ready(self) -> None:
+        """Begin calls, those that the peer hasn't cancelled in what was read with them."""
+        before = self.now() - (_READY_SECONDS if self._core.is_behind else 0)
+        while self._ready and self._ready[0][0] <= before:
+            _, call = self._ready.popleft()
+            if call.handler.is_quick and self._quick_at_work >= _QUICK_CALLS:
+                self._quick_waiting.append(call)
+            elif call.may_begin:
+                self._begin(call)
+
+    def _begin_waiting(self) -> None:
+        while self._quick_waiting and self._quick_at_work < _QUICK_CALLS:
+            call = self._quick_waiting.popleft()
+            if call.may_begin:
+                self._begin(call)
 
     def _begin(self, call: Call) -> None:
         """Call the method, unless there are as many streams or waiting calls as there may be."""
@@ -227,6 +306,9 @@ class Session:
                 self.finish(call, Status.RESOURCE_EXHAUSTED, text, ())
                 return
             self._host.open_streams += 1
+        self._quick_at_work += call.handler.is_quick
+        is_stream = call.handler.pool is Pool.BLOCKS
+        self._core.charge(call.stream_id, Work.STREAM if is_stream else Work.METHOD)
         call.begin()
 
     def _on_messages(self, event: events.MessagesArrived) -> None:
@@ -235,7 +317,7 @@ class Session:
                 call.receive(event.messages)
                 if not call.handler.takes_stream:  # it is the only one: nothing to wait for
                     call.end_request()
-                    self._begin(call)
+                    self._is_ready(call)
             else:
                 text = f"{call.context.head.path} takes one request message, not several"
                 self.finish(call, Status.UNIMPLEMENTED, text, ())
@@ -243,11 +325,16 @@ class Session:
     def _on_request_end(self, event: events.RequestEnded) -> None:
         if call := self._calls.get(event.stream_id):
             call.end_request()
-            if not call.has_begun:
-                self._begin(call)
+            if call.waits_for_request_since is not None:
+                self._is_ready(call)
 
     def _on_gone(self, event: events.CallGone) -> None:
         self._forget(event.stream_id)
+
+    def _on_malformed(self, event: events.RequestMalformed) -> None:
+        level = logging.DEBUG if self._has_told_malformed else logging.WARNING
+        self._has_told_malformed = True
+        _log.log(level, "malformed request from %s refused: %s", self.peer, event.text)
 
     def _on_window(self, event: events.WindowOpened) -> None:
         self._turns.window_opened(event.stream_id)
@@ -265,6 +352,7 @@ class Session:
         events.MessagesArrived: _on_messages,
         events.RequestEnded: _on_request_end,
         events.CallGone: _on_gone,
+        events.RequestMalformed: _on_malformed,
         events.WindowOpened: _on_window,
         events.PingAnswered: _on_ping_answer,
         events.PeerLeaving: _on_leaving,
@@ -276,7 +364,9 @@ class Session:
         self._turns.drop(stream_id)
         if call := self._calls.pop(stream_id, None):
             self._host.open_streams -= call.has_begun and call.handler.pool is Pool.BLOCKS
+            self._quick_at_work -= call.has_begun and call.handler.is_quick
             call.stop()
+            self._begin_waiting()
         self._times.call_ended(self.now())
         self._close_if_done()
 
@@ -285,6 +375,8 @@ class Session:
             self._link.close()
 
     def _end_calls(self) -> None:
+        self._ready.clear()
+        self._quick_waiting.clear()
         for stream_id in list(self._calls):
             self._forget(stream_id)
 

@@ -104,9 +104,15 @@ class SocketLink(BaseLink):
         if data:
             self._received(data)
         else:
-            self.abort()
+            self._ended()
+
+    def _ended(self) -> None:
+        """Take note that nothing more will come."""
+        self._listen(wanted=False)
+        self.session.ended()
 
     def _listen(self, *, wanted: bool) -> None:
+        wanted = wanted and not self._is_gone
         if wanted and not self._is_listening:
             self._loop.add_reader(self._descriptor, self._readable)
         elif self._is_listening and not wanted:

@@ -1,19 +1,20 @@
-"""What the core knows of open calls: what they hold of their requests, and what that costs."""
+"""What the core knows of open calls: what they hold of their requests."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from streamer.engines.wire.flood import Work
 from streamer.engines.wire.messages import IDENTITY, MessageReader
-from streamer.engines.wire.meter import EARNED_BY_CALL, price_of_fields
 from streamer.engines.wire.request import RefusedError, list_bytes, parse_head
 from streamer.errors import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from streamer.codec.message_run import MessageRun
-    from streamer.engines.wire.limits import Limits, Patience
+    from streamer.engines.wire.flood import ConnectionAccount
+    from streamer.engines.wire.limits import Limits
     from streamer.engines.wire.metadata import Field
     from streamer.engines.wire.request import RequestHead
 
@@ -21,27 +22,35 @@ if TYPE_CHECKING:
 _UNFINISHED_MESSAGES = 4
 # A message of which less has come goes on when the server holds too much of others.
 _LITTLE_BYTES = 65_536
+# What a call takes besides, here and in h2; 77,000 of them were 255 MB.
+_CALL_BYTES = 3_300
 
 
-class Unfinished:
-    """Bytes of messages that one connection has begun and not finished, and those of all."""
+class Held:
+    """Bytes that requests hold in memory: those of one connection, and with them those of all."""
 
-    def __init__(self, of_all: Callable[[], int] | None = None) -> None:
+    def __init__(self, of_all: Held | None = None) -> None:
         self.bytes = 0
-        self.of_all = of_all or (lambda: self.bytes)
+        self.of_all = of_all or self
+
+    def add(self, size: int) -> None:
+        self.bytes += size
+        if self.of_all is not self:
+            self.of_all.add(size)
+
+    def clear(self) -> None:
+        self.add(-self.bytes)
 
 
 class Stream:
     """One call. `has_responded`: its headers were sent; `has_message`: a whole one has come.
 
-    `head_cost` is what its header fields cost unless it is answered, `held_head_bytes` what
-    is kept of them.
+    `held_head_bytes` is what it takes, what is kept of its header fields included.
     """
 
-    def __init__(self, limits: Limits, head_cost: float) -> None:
+    def __init__(self, limits: Limits) -> None:
         self.has_responded = False
         self.has_message = False
-        self.head_cost = head_cost
         self.held_head_bytes = 0
         self._max_message_bytes = limits.max_request_bytes
         self._reader = MessageReader(IDENTITY, self._max_message_bytes)
@@ -51,7 +60,7 @@ class Stream:
 
     def begin(self, head: RequestHead) -> None:
         """Take note of what the call's header fields say."""
-        self.held_head_bytes = head.held_bytes
+        self.held_head_bytes = head.held_bytes + _CALL_BYTES
         self._reader = MessageReader(head.encoding, self._max_message_bytes)
 
     @property
@@ -85,12 +94,12 @@ class Stream:
 class Streams:
     """The open calls of one connection, by their stream's number."""
 
-    def __init__(self, limits: Limits, patience: Patience, unfinished: Unfinished) -> None:
+    def __init__(self, limits: Limits, account: ConnectionAccount, held: Held) -> None:
+        """`held` is the server's."""
         self._limits = limits
-        self._patience = patience
+        self._account = account
         self._streams: dict[int, Stream] = {}
-        self._unfinished = unfinished
-        self._held_head_bytes = 0
+        self._unfinished, self._heads = Held(held), Held(held)
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -105,43 +114,40 @@ class Streams:
     def get(self, stream_id: int) -> Stream | None:
         return self._streams.get(stream_id)
 
-    def open(self, stream_id: int, fields: Sequence[Field]) -> RequestHead:
-        """Begin a call; RefusedError, after which it is there, to be answered.
+    def begin(self, stream_id: int) -> Stream:
+        """Take note of a call, about which nothing else is known yet."""
+        stream = self._streams[stream_id] = Stream(self._limits)
+        return stream
 
-        Fields of a size that was advertised are paid for when the call ends without an
-        answer; those of a larger one now.
-        """
-        size = list_bytes(fields)
-        cost = price_of_fields(size)
-        if size > self._limits.max_header_list_bytes:
-            self._patience.owe(cost)
-            cost = 0.0
-        stream = self._streams[stream_id] = Stream(self._limits, cost)
+    def open(self, stream_id: int, fields: Sequence[Field]) -> RequestHead:
+        """Begin a call; RefusedError, after which it is there, to be answered."""
+        self._account.charge(Work.FIELD_BYTE, list_bytes(fields), stream_id)
+        stream = self.begin(stream_id)
         head = parse_head(fields, self._limits.max_header_list_bytes)
-        if self._held_head_bytes + head.held_bytes > self._limits.max_held_head_bytes:
-            stream.head_cost = 0.0  # it is the others that are at fault
+        if self._heads.bytes + head.held_bytes > self._limits.max_held_head_bytes:
             text = "the calls of this connection have too much metadata together"
             raise RefusedError(Status.RESOURCE_EXHAUSTED, text)
-        self._held_head_bytes += head.held_bytes
+        if self._heads.of_all.bytes > self._limits.max_held_bytes:
+            text = "the calls of this server have too much metadata together"
+            raise RefusedError(Status.RESOURCE_EXHAUSTED, text)
         stream.begin(head)
+        self._heads.add(stream.held_head_bytes)
         return head
 
     def drop(self, stream_id: int, *, is_answered: bool = False) -> bool:
-        """Forget a call, whose request came and was answered or not; whether it was there."""
+        """Drop a call, answered or not; return whether it existed."""
+        self._account.end_call(stream_id, is_answered=is_answered)
         stream = self._streams.pop(stream_id, None)
         if stream is None:
             return False
-        self._unfinished.bytes -= stream.unfinished_bytes
-        self._held_head_bytes -= stream.held_head_bytes
-        if is_answered:
-            self._patience.earn(EARNED_BY_CALL)
-        else:
-            self._patience.owe(stream.head_cost)
+        self._unfinished.add(-stream.unfinished_bytes)
+        self._heads.add(-stream.held_head_bytes)
         return True
 
     def clear(self) -> None:
         self._streams.clear()
-        self._unfinished.bytes = 0
+        self._unfinished.clear()
+        self._heads.clear()
 
     def feed(self, stream_id: int, data: bytes) -> MessageRun:
         """Return the messages of an open call that `data` completes; RefusedError."""
@@ -150,13 +156,13 @@ class Streams:
         try:
             messages = stream.feed(data)
         finally:
-            self._unfinished.bytes += stream.unfinished_bytes - before
+            self._unfinished.add(stream.unfinished_bytes - before)
         if self._unfinished.bytes > _UNFINISHED_MESSAGES * self._limits.max_request_bytes:
             text = "too many calls on this connection with half a request message"
             raise RefusedError(Status.RESOURCE_EXHAUSTED, text)
         if (
             stream.unfinished_bytes > _LITTLE_BYTES
-            and self._unfinished.of_all() > self._limits.max_unfinished_bytes
+            and self._unfinished.of_all.bytes > self._limits.max_held_bytes
         ):
             text = "too many calls on this server with half a request message"
             raise RefusedError(Status.RESOURCE_EXHAUSTED, text)

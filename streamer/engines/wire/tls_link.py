@@ -121,7 +121,7 @@ class TlsLink(SocketLink):
         if data := b"".join(plain):
             super()._take(data)
         if has_ended:  # the peer's goodbye
-            self.abort()
+            self._ended()
 
     def _refuse(self, why: str) -> None:
         _log.warning("TLS connection from %s refused: %s", self.peer, why)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,15 +26,17 @@ class Turns:
         self._core = core
         self._link = link
         self._now = now
-        self._ready: deque[Call] = deque()
-        # Calls that have a block and no window, those that have waited longest first.
+        # Calls that may send as soon as the connection's window lets them, in their order.
+        self._ready: OrderedDict[int, Call] = OrderedDict()
+        # Calls that have a block and no window of their own.
         self._waiting: dict[int, Call] = {}
 
     def add(self, call: Call) -> None:
-        """Let a call send its block; one that has none when its turn comes is passed over."""
-        self._ready.append(call)
+        """Let a call send its block."""
+        self._ready[call.stream_id] = call
 
     def drop(self, stream_id: int) -> None:
+        self._ready.pop(stream_id, None)
         self._waiting.pop(stream_id, None)
 
     def clear(self) -> None:
@@ -45,24 +47,33 @@ class Turns:
     def window_opened(self, stream_id: int) -> None:
         """Take note that a stream may send more; 0: perhaps any of them."""
         for waiting in (stream_id,) if stream_id else tuple(self._waiting):
-            if waiting in self._waiting and self._core.window(waiting):
-                self._ready.append(self._waiting.pop(waiting))
+            if waiting in self._waiting and self._core.window_of(waiting):
+                self.add(self._waiting.pop(waiting))
+
+    def note_waiting(self) -> None:
+        """Take note of calls that could send, had the connection a window; now and then."""
+        if not self._core.window_of_all:
+            for call in self._ready.values():
+                self._waits(call)
 
     def next_output(self) -> bytes | Outgoing | None:
         """Return DATA of the call whose turn it is; None if none may send."""
-        while self._ready:
-            call = self._ready.popleft()
+        while self._ready and self._core.window_of_all:
+            stream_id, call = self._ready.popitem(last=False)
             if call.block is None:
                 continue
             share = _SHARE_BYTES if self._ready else self._link.share_alone_bytes
             left = call.block.nbytes - call.position
-            size = min(left, share, self._core.window(call.stream_id))
+            size = min(left, share, self._core.window(stream_id))
             if size:
                 return self._cut(call, call.block, size)
-            if call.waits_for_window_since is None:
-                call.waits_for_window_since, call.taken_bytes = self._now(), 0
-            self._waiting[call.stream_id] = call
+            self._waits(call)
+            self._waiting[stream_id] = call
         return None
+
+    def _waits(self, call: Call) -> None:
+        if call.waits_for_window_since is None:
+            call.waits_for_window_since, call.taken_bytes = self._now(), 0
 
     def _cut(self, call: Call, block: Block, size: int) -> bytes | Outgoing:
         call.taken_bytes += size
@@ -75,5 +86,5 @@ class Turns:
         if stop == block.nbytes:
             call.block_sent()
         else:
-            self._ready.append(call)
+            self.add(call)
         return cut  # type: ignore[no-any-return]

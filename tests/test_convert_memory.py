@@ -156,12 +156,20 @@ def test_rows_that_are_read_again_take_no_more(tmp_path: Path) -> None:
     assert reported * _MB < once.peak + 50 * _MB
 
 
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> _Measured:
+    """Return what 5,000 rows take whose texts are short."""
+    folder = tmp_path_factory.mktemp("base")
+    return _Measured(p.write_pickle(folder / "base.pkl", p.make_records(5_000)))
+
+
 @pytest.mark.parametrize("letter", ["a", "ü"])
 @pytest.mark.parametrize("shape", ["records", "frame", "categories"])
-def test_a_long_text_that_rows_share_is_held_once(shape: str, letter: str, tmp_path: Path) -> None:
+def test_a_long_text_that_rows_share_is_held_once(
+    shape: str, letter: str, base: _Measured, tmp_path: Path
+) -> None:
     """A pickle of 500 KB whose texts, written out, were 1.5 GB."""
     records = p.make_records(5_000)
-    base = _Measured(p.write_pickle(tmp_path / "base.pkl", records))
     text = letter * 100_000
     shared = [
         {**record, "company_name": text, "english_level": text, "primary_keyword": text}

@@ -51,8 +51,6 @@ _SPECIAL_STATUS = "\t\ntest with whitespace\r\nand Unicode BMP â˜º and non-BMP ð
 _EMPTY = pb.Empty()
 _NOT_PROTOBUF = b"\xff\xff"  # a tag that doesn't end
 
-pytestmark = pytest.mark.timeout(30)
-
 
 @contextlib.contextmanager
 def _grpcio(register: Register) -> Iterator[int]:

@@ -311,20 +311,20 @@ def test_overlapping_uploads_end_well(engine: str, url: str, batch: pa.RecordBat
 
 def test_the_service_is_serving_while_its_database_answers(engine: str, url: str) -> None:
     """Away at the start, there, away again; the process is SERVING all the while."""
-    name = urlsplit(url).path[1:]
-    admit = f"ALTER DATABASE {name} ALLOW_CONNECTIONS"
+    admit = f"ALTER DATABASE {urlsplit(url).path[1:]} ALLOW_CONNECTIONS"
     server = urlsplit(url)._replace(path="/postgres").geturl()
     run(server, f"{admit} false")
     with _receiving(engine, url, check_seconds=0.1) as receiver:
-        watch = Watch(receiver.channel, "embedding.EmbeddingUploadService")
+        name = "EmbeddingUploadService"
+        watch = Watch(receiver.channel, name)
 
         assert "NOT_SERVING" == watch.next()
         run(server, f"{admit} true")
         assert "SERVING" == watch.next()
-        assert "SERVING" == checked(receiver.channel, "EmbeddingUploadService")
+        assert "SERVING" == checked(receiver.channel, name)
         run(server, f"{admit} false")
         assert "NOT_SERVING" == watch.next()
-        assert "NOT_SERVING" == checked(receiver.channel, "EmbeddingUploadService")
+        assert "NOT_SERVING" == checked(receiver.channel, name)
         assert "SERVING" == checked(receiver.channel, "")
         watch.cancel()
 

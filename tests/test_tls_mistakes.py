@@ -258,13 +258,13 @@ def test_client_that_is_closed_connects_no_more() -> None:
                     failures.append(error)
 
         asyncio.run(read())
-        closed = time.monotonic()
-        time.sleep(2.5)  # it came back after a second at the latest
+        # It came back about every second.
+        is_quiet = eventually(lambda: time.monotonic() - accepted[-1] > 3, 60)
         listener.shutdown(socket.SHUT_RDWR)
         thread.join()
 
     assert 1 == len(failures)
-    assert [] == [at for at in accepted if at > closed + 0.5]
+    assert is_quiet
 
 
 def _refusals(caplog: pytest.LogCaptureFixture) -> str:

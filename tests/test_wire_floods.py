@@ -128,6 +128,7 @@ RELAYED: dict[str, Callable[[], Iterator[bytes]]] = {
     "windows of a dead stream": lambda: _forever(window_update(1, 1), _DEAD),
     "windows of a connection": lambda: _forever(window_update(0, 1)),
     "RST_STREAM": lambda: _forever(reset(1), _DEAD),
+    "RST_STREAM on stream 0": lambda: _forever(reset(0)),
     "long HEADERS": lambda: _new_streams(
         [*REQUEST, *((b"key%d" % number, b"a" * 1000) for number in range(12))], then_reset=True
     ),

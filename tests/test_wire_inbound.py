@@ -33,7 +33,7 @@ frames = st.lists(
         ),
         st.integers(0, 12).filter(lambda kind: kind != SETTINGS),
         st.sampled_from([0, 1, 4, 5, 8]),
-        st.integers(0, 5),
+        st.integers(1, 5),
         st.binary(max_size=30),
     ),
     max_size=20,

@@ -12,11 +12,13 @@ from hyperframe.frame import RstStreamFrame
 from streamer.engines.wire import events as ours
 from streamer.errors import Status
 from tests.memory_peer import (
+    ACK,
     CONTINUATION,
     DATA,
     END_HEADERS,
     END_STREAM,
     HEADERS,
+    PING,
     REQUEST,
     Field,
     MemoryPeer,
@@ -29,6 +31,7 @@ from tests.memory_peer import (
     receive_all,
     request_fields,
     requests_of,
+    reset,
 )
 
 # RFC 9113 sections 8.1.1, 8.2, 8.2.1, 8.2.2 and 8.3.1; what h2 doesn't insist on is left out.
@@ -170,3 +173,13 @@ def test_priority_in_headers_means_nothing() -> None:
 
     assert [1, 5] == calls_of(events)
     assert [] == resets
+
+
+def test_a_reset_of_no_stream_is_ignored() -> None:
+    """Haproxy 2.6 cancels a call so that it hasn't begun yet; others share its connection."""
+    connection = connected()
+    events = receive_all(connection, requests_of([1])[0] + reset(0)[:10])
+    events += receive_all(connection, reset(0)[10:] + frame(PING, b"12345678", flags=ACK))
+
+    assert [1] == calls_of(events)
+    assert ours.PingAnswered(b"12345678") == events[-1]

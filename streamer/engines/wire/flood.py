@@ -45,6 +45,7 @@ class Work(Enum):
     BLOCK_BYTE = auto()
     FIELD_BYTE = auto()
     RST_STREAM = auto()
+    LATE_RST_STREAM = auto()
     WINDOW_UPDATE = auto()
     PRIORITY = auto()
     SETTINGS = auto()
@@ -72,7 +73,9 @@ PRICES = {
     Work.CONTINUATION: Price(10, "h2 keeps the pieces and joins them"),
     Work.BLOCK_BYTE: Price(0.3, "Huffman code, and hpack copies what is left of a block"),
     Work.FIELD_BYTE: Price(0.15, "of decoded fields, each counted as 32 more: decoding, checking"),
-    Work.RST_STREAM: Price(40, "a call is taken apart; on a stream that is gone it takes 4 us"),
+    Work.RST_STREAM: Price(40, "a call is taken apart"),
+    # haproxy sends one for each DATA frame that was on its way to a call that it has cancelled.
+    Work.LATE_RST_STREAM: Price(6, "h2's states, on a stream that is gone"),
     Work.WINDOW_UPDATE: Price(6, "h2's states; what is sent then is a turn"),
     Work.PRIORITY: Price(6, "h2 parses it; it means nothing here", hop_by_hop=True),
     Work.SETTINGS: Price(15, "h2's states and an answer", hop_by_hop=True),
@@ -218,6 +221,9 @@ class ConnectionAccount:
     def open_call(self, stream_id: int) -> None:
         """Begin a call's account; `end_call` ends it."""
         self._calls[stream_id] = _CallAccount(self)
+
+    def has_call(self, stream_id: int) -> bool:
+        return stream_id in self._calls
 
     def end_call(self, stream_id: int, *, is_answered: bool) -> None:
         """Forgive a call that was answered what it cost; let the connection pay for others."""

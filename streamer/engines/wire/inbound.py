@@ -29,12 +29,13 @@ _PIECE_MICROSECONDS = 1000.0
 _HEADER = struct.Struct(">BHBBI")  # length in 8 and 16 bits, kind, flags, stream
 _STREAM_ID = 0x7FFFFFFF
 _ACK = 0x1
-_SETTINGS, _HEADERS, _CONTINUATION = 4, 1, 9
+_HEADERS, _RST_STREAM, _SETTINGS, _CONTINUATION = 1, 3, 4, 9
+_EXTENSION = 0xFF  # any kind that HTTP/2 doesn't know, and that is ignored
 _WORK = {
     0: Work.DATA,
     _HEADERS: Work.HEADERS,
     2: Work.PRIORITY,
-    3: Work.RST_STREAM,
+    _RST_STREAM: Work.RST_STREAM,
     _SETTINGS: Work.SETTINGS,
     6: Work.PING,
     7: Work.GOAWAY,
@@ -83,8 +84,13 @@ class Inbound:
         while come - place >= HEADER_BYTES and work < _PIECE_MICROSECONDS:
             high, low, kind, flags, stream_id = _HEADER.unpack_from(self._bytes, place)
             length = (high << 16) + low
+            stream_id &= _STREAM_ID
             self._check(kind, flags, length)
-            work += self._charge(kind, stream_id & _STREAM_ID, length)
+            work += self._charge(kind, stream_id, length)
+            if kind == _RST_STREAM and not stream_id:
+                # haproxy 2.6 cancels a call so that it hasn't given a number yet; RFC 9113
+                # section 6.4 would end the calls of all its clients.
+                self._bytes[place + 3] = _EXTENSION
             end = place + HEADER_BYTES + length
             place = min(end, come)
             self._to_skip = end - place
@@ -108,7 +114,10 @@ class Inbound:
     def _charge(self, kind: int, stream_id: int, length: int) -> float:
         if kind in (_HEADERS, _CONTINUATION):
             self._follow_block(kind, stream_id, length)
-        work = self._account.charge(_WORK.get(kind, Work.OTHER_FRAME), 1.0, stream_id)
+        what = _WORK.get(kind, Work.OTHER_FRAME)
+        if what is Work.RST_STREAM and not self._account.has_call(stream_id):
+            what = Work.LATE_RST_STREAM
+        work = self._account.charge(what, 1.0, stream_id)
         if length and (of_bytes := _WORK_OF_BYTES.get(kind)):
             work += self._account.charge(of_bytes, length, stream_id)
         return work

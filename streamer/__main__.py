@@ -17,7 +17,7 @@ from streamer import __version__
 from streamer.commands.say import record
 from streamer.diagnosis import be_diagnosable
 from streamer.errors import StreamerError
-from streamer.heap import keep_little
+from streamer.heap import is_limited, keep_little
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +44,7 @@ class _Commands(Command, click.Group):
         del ctx
         if cmd_name not in _COMMANDS:
             return None
-        if cmd_name == "pull":  # its memory is promised to be small
+        if cmd_name == "pull" or is_limited():  # whose memory is promised to be small
             keep_little()
         module, _, name = _COMMANDS[cmd_name].partition(":")
         with _no_garbage_collection():

@@ -12,6 +12,8 @@ from enum import IntEnum
 
 from convert.foreign_text import fit_to_show
 
+_OUT_OF_MEMORY = "the server is out of memory; try again later"
+
 
 class Status(IntEnum):
     """The gRPC status codes (https://grpc.io/docs/guides/status-codes/)."""
@@ -79,6 +81,15 @@ class RowTooLargeError(StreamerError):
     status = Status.RESOURCE_EXHAUSTED
 
 
+class OutOfMemoryError(StreamerError):
+    """There is no room for what was about to be made."""
+
+    status = Status.RESOURCE_EXHAUSTED
+
+    def __init__(self) -> None:
+        super().__init__(_OUT_OF_MEMORY)
+
+
 class SchemaMismatchError(StreamerError):
     """A message type and an Arrow schema can't be converted into each other."""
 
@@ -98,5 +109,5 @@ def answer_for(error: BaseException) -> tuple[Status, str]:
     if isinstance(error, StreamerError):
         return error.status, str(error)
     if isinstance(error, MemoryError):  # Arrow's own out-of-memory error included
-        return Status.RESOURCE_EXHAUSTED, "the server is out of memory; try again later"
+        return Status.RESOURCE_EXHAUSTED, _OUT_OF_MEMORY
     return Status.INTERNAL, "internal error; the server's log has the details"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import resource
 
 # malloc.h of glibc
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
@@ -24,3 +25,8 @@ def keep_little() -> None:
         mallopt(_M_MMAP_THRESHOLD, 8 << 20)
         mallopt(_M_TRIM_THRESHOLD, 16 << 20)
         os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+
+
+def is_limited() -> bool:
+    """Whether the process may map so much only (`ulimit -v`): heaps are reserved 64 MiB each."""
+    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY

@@ -25,6 +25,7 @@ from streamer.errors import (
     InvalidRequestError,
     StreamerError,
 )
+from streamer.memory_room import MemoryRoom
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
@@ -37,6 +38,8 @@ _log = logging.getLogger(__name__)
 
 POLICY_KEY = "checkpoint-policy"
 MUST_EXIST = "must-exist"
+# What making a block of 1 MiB takes, sizes and segments of a whole record batch included.
+_BLOCK_WORK_BYTES = 4 << 20
 # The header of every answer that says what made it.
 VERSION_HEADER = ("server-version", __version__)
 
@@ -98,6 +101,7 @@ class EmbeddingService:
         self._max_message_bytes = max_message_bytes
         self._refuses_unknown_checkpoints = refuses_unknown_checkpoints
         self._clock = clock
+        self._room = MemoryRoom()
 
     def check(self) -> None:
         """Raise what calls would be answered now for want of a sound dataset."""
@@ -109,6 +113,8 @@ class EmbeddingService:
         frames = self._blocks(dataset, caller).of_rows(rows)
         name = f"GetEmbeddings to {caller.peer}"
         _log_start(name, request, rows)
+        row_bytes = 4 * dataset.store.info.dimension
+        frames = self._with_room(frames, caller, row_bytes)
         return Answer(_headers(dataset, rows), self._logged(name, caller, frames))
 
     def stream_embedding(self, request: pb.RequestParams, caller: Caller) -> Answer:
@@ -118,6 +124,8 @@ class EmbeddingService:
         frames = self._blocks(dataset, caller).of_chunks(rows, chunk_rows)
         name = f"StreamEmbedding to {caller.peer} by {chunk_rows}"
         _log_start(name, request, rows)
+        message_bytes = 4 * dataset.store.info.dimension * chunk_rows
+        frames = self._with_room(frames, caller, message_bytes)
         return Answer(_headers(dataset, rows), self._logged(name, caller, frames))
 
     def _select(self, request: pb.RequestParams, caller: Caller) -> tuple[OpenDataset, RowsAfter]:
@@ -145,6 +153,21 @@ class EmbeddingService:
             parts=caller.takes_parts,
             gathered=caller.takes_gathered,
         )
+
+    def _with_room(
+        self, frames: Iterator[Frames], caller: Caller, message_bytes: int
+    ) -> Iterator[Frames]:
+        """Pass `frames` on, each made only if there is memory for it; OutOfMemoryError."""
+        size = _BLOCK_WORK_BYTES
+        if not caller.takes_parts:  # the message, what it is joined from, and the engine's copy
+            size += 3 * min(message_bytes, self._max_message_bytes)
+        while True:
+            with self._room.promised(size):
+                block = next(frames, None)
+            if block is None:
+                return
+            yield block
+            del block  # before the next one is made
 
     def _logged(
         self, name: str, caller: Caller, frames: Iterator[Frames]

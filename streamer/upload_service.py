@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from proto import embedding_stream_pb2 as pb
 from streamer.codec.message_run import MessageRun
 from streamer.errors import Status, StreamerError
+from streamer.memory_room import MemoryRoom
 from streamer.row_check import check_rows
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ _log = logging.getLogger(__name__)
 
 # The counters of UploadResult are int32.
 _MAX_ROWS = 2**31 - 1
+# A block of messages becomes columns, and is checked: what that takes for each byte of it.
+_WORK_PER_BYTE = 3
 # gRPC clients take answers of 4 MiB unless told otherwise.
 _MAX_FAILED_ID_BYTES = 3 << 20
 
@@ -69,6 +72,7 @@ class UploadService:
         self._block_bytes = block_bytes
         self._max_rows = max_rows
         self._clock = clock
+        self._room = MemoryRoom()
 
     def check(self) -> None:
         """Raise what calls would be answered now for want of somewhere to store rows."""
@@ -108,7 +112,8 @@ class UploadService:
             if rows > self._max_rows:
                 message = f"a call takes {self._max_rows:,} rows; send the rest in another"
                 raise TooManyRowsError(message)
-            checked = check_rows(block, dimension)
+            with self._room.promised(_WORK_PER_BYTE * block.held_bytes):
+                checked = check_rows(block, dimension)
             if checked.batch is not None:
                 dimension = checked.batch.schema.field("vector").type.list_size
             yield checked

@@ -93,15 +93,17 @@ _MAY_IMPORT: dict[str, set[str]] = {
     },
     "streamer.service": {
         "streamer.dataset", "streamer.store", "streamer.codec", "streamer.checkpoint",
-        "streamer.chunking", "streamer.blocks", "streamer.errors", "proto",
+        "streamer.chunking", "streamer.blocks", "streamer.errors", "streamer.memory_room", "proto",
     },
     "streamer.batch_schema": {"convert.id_text"},
     "streamer.row_check": {
         "convert.id_text", "streamer.codec", "streamer.batch_schema", "streamer.errors", "proto",
     },
     "streamer.upload_service": {
-        "streamer.row_check", "streamer.codec", "streamer.service", "streamer.errors", "proto",
+        "streamer.row_check", "streamer.codec", "streamer.service", "streamer.errors",
+        "streamer.memory_room", "proto",
     },
+    "streamer.memory_room": {"streamer.errors"},
     "streamer.engines": {
         "streamer.service", "streamer.upload_service", "streamer.codec", "streamer.errors", "proto",
     },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import threading
@@ -99,7 +100,8 @@ def run_engine(
     terminal.say(f"listening on {server.address}")
     signals.wait_for_stop(look_again_at_all)
     timer = threading.Timer(settings.shutdown_grace_seconds + _ENDING_SECONDS, after_grace)
-    timer.start()
+    with contextlib.suppress(RuntimeError):  # no memory for a thread: calls end as they may
+        timer.start()
     server.stop(settings.shutdown_grace_seconds)
     timer.cancel()
     _log.info("stopped")

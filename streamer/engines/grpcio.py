@@ -26,7 +26,7 @@ from streamer.engines.addresses import (
     format_address,
     listening_sockets,
 )
-from streamer.engines.hosting import Hosted, add_standard_services, hosted
+from streamer.engines.hosting import Hosted, add_standard_services, hosted, start_threads
 from streamer.engines.keepalive import ConnectionAge, Keepalive
 from streamer.engines.tls import named_peer, subject_in
 from streamer.errors import StreamerError, answer_for
@@ -91,6 +91,8 @@ class GrpcioEngine:
         self._stream_pool = ThreadPoolExecutor(max_workers, thread_name_prefix="stream")
         self._other_pool = ThreadPoolExecutor(_OTHER_WORKERS, thread_name_prefix="other")
         self._watch_pool = ThreadPoolExecutor(_WATCH_WORKERS, thread_name_prefix="watch")
+        start_threads(self._stream_pool)
+        start_threads(self._other_pool)
         self._server = grpc.server(
             self._other_pool,
             options=[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from grpc_health.v1 import health_pb2_grpc
@@ -79,3 +80,15 @@ def add_standard_services(
     health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
     add_reflection(server, (service.names[0], SERVICE_NAME))
     return health
+
+
+def start_threads(pool: ThreadPoolExecutor) -> None:
+    """Start all threads of a pool, which by itself starts one when it needs one more.
+
+    Then there may be no memory for its stack, and what was submitted waits for ever.
+    """
+    count = pool._max_workers  # noqa: SLF001 - what it was made with
+    together = threading.Barrier(count + 1)
+    for _ in range(count):
+        pool.submit(together.wait)
+    together.wait()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from streamer.engines.wire.context import CallFailedError, Context, Requests
 from streamer.engines.wire.handlers import Pool
-from streamer.errors import Status
+from streamer.errors import Status, answer_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -168,7 +168,11 @@ class Call:
 
     def _make(self, generator: Generator[Frames, None, None]) -> None:
         self._state = _State.MAKING
-        self._pool.submit(self._advance, generator)
+        try:
+            self._pool.submit(self._advance, generator)
+        except RuntimeError:  # there is no memory for a thread
+            _log.warning("call from %s: no thread can be started", self._owner.peer)
+            self._finish(CallFailedError(*answer_for(MemoryError())))
 
     def _advance(self, generator: Generator[Frames, None, None]) -> None:
         """Make the next block; in a thread of the pool."""
@@ -180,9 +184,9 @@ class Call:
                 generator.close()
         except CallFailedError as error:
             outcome = error.with_traceback(None)  # which refers to this frame
-        except BaseException:  # a defect, or sys.exit(): the peer gets an answer all the same
+        except BaseException as error:  # a defect, or sys.exit(): the peer gets an answer, too
             _log.exception("call from %s failed", self._owner.peer)
-            outcome = CallFailedError(Status.INTERNAL, "internal error")
+            outcome = CallFailedError(*answer_for(error))
         self._owner.run_soon(self._advanced, generator, outcome)
 
     def _advanced(self, generator: Generator[Frames, None, None], outcome: Outcome) -> None:

@@ -24,6 +24,7 @@ from streamer.engines.addresses import (
     format_address,
     listening_sockets,
 )
+from streamer.engines.hosting import start_threads
 from streamer.engines.wire.context import CallFailedError
 from streamer.engines.wire.flood import FloodAccount
 from streamer.engines.wire.handlers import Pool, servicer_handler
@@ -156,6 +157,8 @@ class WireServer:
         return None
 
     def start(self) -> None:
+        for pool in (Pool.BLOCKS, Pool.CALLS, Pool.CALLBACKS):
+            start_threads(self._workers[pool])
         self._thread.start()
         self.loop.call_soon_threadsafe(self._listen)
         self.loop.call_soon_threadsafe(self._check)

@@ -1,7 +1,8 @@
 # make run    venv, install, sample data if there is no pickle, convert, serve on 50051
 # make test   venv, install, all tests
 # make check  the same without those that take long (tests/costly.txt): for whoever changes something
-# make interop  other people's gRPC clients; interop/install.sh first; INTEROP_ROWS=5000 for less
+# make interop  other people's gRPC clients, and proxies; interop/install.sh first;
+#             INTEROP_ROWS=5000 for less, INTEROP_PROXIES=all for more
 # make demo   pickle to nearest-neighbour query in a PostgreSQL of its own, and cleans up;
 #             DEMO_OPTIONS="--pickle FILE" for a pickle of yours
 # make bench  the benchmarks, full size; BENCH_OPTIONS=--quick for a small one

@@ -2,23 +2,25 @@
 
 INTEROP_ROWS     rows of the dataset; the real one's number if not set
 INTEROP_REQUIRE  1: a test whose toolchain is missing fails instead of being skipped
+INTEROP_PROXIES  all: every proxy does every case (test_proxies.py)
+INTEROP_SERVER   another checkout, with a .venv, whose servers are tested with these tests
 """
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
 from interop.dataset import read_dataset
+from interop.proxies.tables import Frames, Results, frames_table, results_table
+from interop.servers import Server, serving
 from interop.toolchains import (
     ROOT,
     MissingToolchainError,
@@ -40,12 +42,28 @@ _ROWS = int(os.environ.get("INTEROP_ROWS", "141897"))
 _REQUIRED = os.environ.get("INTEROP_REQUIRE") == "1"
 # A test's fixtures count: making the dataset takes a minute, and so does a cold build.
 _TIMEOUT_SECONDS = 600
-_STOP_SECONDS = 20
 _RATES = pytest.StashKey[list[str]]()
+_PROXY_RESULTS = pytest.StashKey[Results]()
+_PROXY_FRAMES = pytest.StashKey[Frames]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--proxy-table", type=Path, help="write what proxies did, as Markdown")
+    parser.addoption("--proxy-frames", type=Path, help="write the frames that proxies sent")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_RATES] = []
+    config.stash[_PROXY_RESULTS] = {}
+    config.stash[_PROXY_FRAMES] = {}
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    config = session.config
+    if table := config.option.proxy_table:
+        table.write_text(results_table(config.stash[_PROXY_RESULTS]))
+    if table := config.option.proxy_frames:
+        table.write_text(frames_table(config.stash[_PROXY_FRAMES]))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -66,6 +84,18 @@ def pytest_terminal_summary(
 def rates(pytestconfig: pytest.Config) -> list[str]:
     """Return the lines that stand at the end of the report."""
     return pytestconfig.stash[_RATES]
+
+
+@pytest.fixture(scope="session")
+def proxy_results(pytestconfig: pytest.Config) -> Results:
+    """Return where a test puts what came of each case."""
+    return pytestconfig.stash[_PROXY_RESULTS]
+
+
+@pytest.fixture(scope="session")
+def proxy_frames(pytestconfig: pytest.Config) -> Frames | None:
+    """Return where a test puts what frames each case made, if anybody asks for them."""
+    return pytestconfig.stash[_PROXY_FRAMES] if pytestconfig.option.proxy_frames else None
 
 
 @pytest.fixture(scope="session")
@@ -96,41 +126,13 @@ def dataset(folder: Path, python_environment: dict[str, str]) -> Dataset:
     return read_dataset(pickle.with_suffix(".arrow"))
 
 
-class Server(NamedTuple):
-    """A running `streamer serve`."""
-
-    engine: str
-    target: str  # HOST:PORT
-
-
 @pytest.fixture(scope="session", params=ENGINES)
-def server(
-    request: pytest.FixtureRequest, folder: Path, dataset: Dataset,
-    python_environment: dict[str, str],
-) -> Iterator[Server]:  # fmt: skip
+def server(request: pytest.FixtureRequest, folder: Path, dataset: Dataset) -> Iterator[Server]:
     """Run a server, which has to log no error and to stop when told."""
     engine: str = request.param
     log = folder / f"{engine}.log"
-    command = [
-        sys.executable, "-m", "streamer", "serve", "--data", str(dataset.path),
-        "--host", "127.0.0.1", "--port", "0", "--engine", engine,
-    ]  # fmt: skip
-    with (
-        log.open("w") as log_file,
-        subprocess.Popen(
-            command, cwd=folder, env=python_environment, stdout=subprocess.PIPE, stderr=log_file,
-            text=True,
-        ) as process,
-    ):  # fmt: skip
-        try:
-            assert process.stdout
-            listening = re.fullmatch(r"listening on (\S+)\n", process.stdout.readline())
-            assert listening, log.read_text()
-            yield Server(engine, listening[1])
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(_STOP_SECONDS) == 0, log.read_text()
-        finally:
-            process.kill()
+    with serving(log, "--data", str(dataset.path), "--engine", engine) as target:
+        yield Server(engine, target)
     assert " ERROR " not in log.read_text()
 
 

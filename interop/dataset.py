@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pyarrow import feather
 
+from proto import embedding_stream_pb2 as pb
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -45,3 +47,15 @@ def read_dataset(path: Path) -> Dataset:
             digest.update(struct.pack(">iI", years, len(vector)) + vector.tobytes())
         ids += batch_ids
     return Dataset(path, ids, digest.hexdigest())
+
+
+def rows_of_chunk(path: Path) -> list[bytes]:
+    """Return each row of a file as a RowChunk has it: joined, they are one RowChunk.
+
+    So are RowChunks one after the other, whatever the number of their rows.
+    """
+    rows = feather.read_table(path).to_pylist()
+    return [
+        pb.RowChunk(rows=[pb.Embedding(**{**row, "id": str(row["id"])})]).SerializeToString()
+        for row in rows
+    ]

@@ -16,8 +16,8 @@ import pytest
 from interop.toolchains import ROOT
 
 if TYPE_CHECKING:
-    from interop.conftest import Server
     from interop.dataset import Dataset
+    from interop.servers import Server
 
 # The toolchain, which is a fixture, and the client.
 _CLIENTS = (

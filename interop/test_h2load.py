@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from interop.conftest import Server
+    from interop.servers import Server
 
 _CALLS = 4000
 _CONNECTIONS = 8

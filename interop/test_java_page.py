@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from interop.conftest import Server
     from interop.dataset import Dataset
+    from interop.servers import Server
 
 _SECONDS = 240
 _UNKNOWN_ID = "00000000-0000-5000-8000-000000000000"

@@ -7,6 +7,7 @@ MissingToolchainError if the system lacks something, BuildError if a build fails
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -83,9 +84,9 @@ def build_cpp(folder: Path, *programs: Path) -> dict[str, list[str]]:
     return built
 
 
-def require_command(name: str) -> str:
-    """Return the path of the program `name`."""
-    path = shutil.which(name)
+def require_command(name: str, *folders: str) -> str:
+    """Return the path of the program `name`, in one of `folders` or where the shell looks."""
+    path = shutil.which(name, path=os.pathsep.join((*folders, os.environ.get("PATH", ""))))
     if path is None:
         message = f"there is no {name}: interop/install.sh installs it"
         raise MissingToolchainError(message)

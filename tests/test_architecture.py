@@ -157,7 +157,8 @@ _PURE = (
         f"streamer.engines.wire.{name}"
         for name in (
             "connection", "data_frames", "events", "faults", "flood", "h2_state", "inbound",
-            "limits", "messages", "metadata", "preface", "request", "response", "stream", "times",
+            "limits", "lost_window", "messages", "metadata", "preface", "request", "response",
+            "stream", "times",
         )
     ),
 )  # fmt: skip

@@ -9,7 +9,7 @@ import h2.events
 import pytest
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
-from hyperframe.frame import RstStreamFrame, WindowUpdateFrame
+from hyperframe.frame import PingFrame, RstStreamFrame, WindowUpdateFrame
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,9 +19,11 @@ from streamer.engines.wire.connection import Connection
 from streamer.engines.wire.limits import Limits
 from streamer.errors import Status
 from tests.memory_peer import (
+    ACK,
     DATA,
     DEFAULT_LIMITS,
     END_STREAM,
+    PING,
     SETTINGS,
     MemoryPeer,
     connected,
@@ -31,6 +33,7 @@ from tests.memory_peer import (
     handshake,
     prefixed,
     requests_of,
+    reset,
     window_update,
 )
 
@@ -403,3 +406,55 @@ def test_nobody_spells_out_what_is_received(monkeypatch: pytest.MonkeyPatch) -> 
 
     assert [MessageRun.of([b"message" * 1000])] == _runs(peer.server.receive(sent, peer.now))
     assert not spelled.called
+
+
+def _cancelled(connection: Connection, stream_ids: Iterable[int]) -> list[ours.Event]:
+    """Begin calls, send them what the window takes, and have them cancelled."""
+    events: list[ours.Event] = []
+    for stream_id in stream_ids:
+        connection.receive(requests_of([stream_id])[0], 0.0)
+        connection.respond(stream_id, [])
+        connection.account(stream_id, connection.window(stream_id))
+        events += connection.receive(reset(stream_id), 0.0)
+    return events
+
+
+def _answered(connection: Connection) -> list[ours.Event]:
+    """Answer the PING that the connection has sent last, if it has sent one."""
+    pings = [part for part in frames_in(connection.control_bytes()) if isinstance(part, PingFrame)]
+    return [
+        event
+        for ping in pings
+        for event in connection.receive(frame(PING, ping.opaque_data, flags=ACK), 0.0)
+    ]
+
+
+def test_a_window_that_isnt_given_back_is_lost() -> None:
+    """As haproxy does it: DATA of a cancelled call is thrown away, window and all."""
+    connection = connected()
+    _cancelled(connection, [1])
+
+    assert ours.WindowLost() in _answered(connection)
+
+
+def test_a_window_that_is_given_back_late_is_not_lost() -> None:
+    """Before the answer to the PING it may come, whole or in halves."""
+    connection = connected()
+    for stream_id in range(1, 200, 2):
+        _cancelled(connection, [stream_id])
+        given_back = window_update(0, _WINDOW) if stream_id % 4 == 1 else window_update(0, 40_000)
+        connection.receive(given_back, 0.0)
+        assert ours.WindowLost() not in _answered(connection)
+        if rest := _WINDOW - connection.window_of_all:
+            connection.receive(window_update(0, rest), 0.0)
+
+
+def test_a_window_that_open_calls_use_is_not_lost() -> None:
+    """Their peer may be slow to read: a cancelled call beside them is no reason to leave."""
+    connection = connected()
+    connection.receive(b"".join(requests_of([1, 3])), 0.0)
+    connection.respond(1, [])
+    connection.account(1, connection.window(1))
+    connection.receive(reset(3), 0.0)
+
+    assert [] == _answered(connection)

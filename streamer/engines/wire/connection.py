@@ -41,6 +41,7 @@ from streamer.engines.wire.h2_state import (
     new_h2_connection,
 )
 from streamer.engines.wire.inbound import Inbound
+from streamer.engines.wire.lost_window import LostWindow
 from streamer.engines.wire.preface import Preface
 from streamer.engines.wire.request import RefusedError
 from streamer.engines.wire.response import headers, trailers
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
 _QUOTED = re.compile(r"""b?['"].*""", re.DOTALL)
 _MAX_STREAM_ID = 2**31 - 1
 DRAIN_PING = b"draining"
+_WINDOW_PING = b"windows?"
 
 
 class ConnectionFailedError(Exception):
@@ -81,6 +83,7 @@ class Connection:
         self._h2 = new_h2_connection()
         self._account = (flood or FloodAccount(limits.flood_tolerance, now)).connection(now)
         self._inbound = Inbound(limits, self._account)
+        self._lost_window = LostWindow(self._h2)
         self._preface = Preface()
         self._ping_rule = PingRule(limits.keepalive)
         self._answer = b""  # to somebody who doesn't speak HTTP/2
@@ -332,16 +335,25 @@ class Connection:
     def _on_reset(self, event: h2.events.StreamReset) -> _Events:
         if self._streams.drop(event.stream_id):
             yield ours.CallGone(event.stream_id)
+        if not self._lost_window.is_asked and self._lost_window.is_lost(self._streams):
+            self._lost_window.is_asked = True
+            self._h2.ping(_WINDOW_PING)
 
     def _on_window(self, event: h2.events.WindowUpdated) -> _Events:
         if event.stream_id:  # the connection's own makes nobody ready who wasn't
             yield ours.WindowOpened(event.stream_id)
+        else:
+            self._lost_window.opened()
 
     def _on_ping(self, _event: h2.events.Event) -> _Events:
         self._ping_rule.pinged(self._now)
         return ()
 
     def _on_ping_answer(self, event: h2.events.PingAckReceived) -> _Events:
+        if event.ping_data == _WINDOW_PING and self._lost_window.is_asked:
+            self._lost_window.is_asked = False
+            if self._lost_window.is_lost(self._streams):
+                yield ours.WindowLost()
         yield ours.PingAnswered(event.ping_data)
 
     def _on_goaway(self, _event: h2.events.Event) -> _Events:

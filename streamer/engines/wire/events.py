@@ -52,6 +52,10 @@ class WindowOpened(NamedTuple):
     stream_id: int
 
 
+class WindowLost(NamedTuple):
+    """The peer doesn't give back what calls that it has cancelled took of its window."""
+
+
 class PingAnswered(NamedTuple):
     """A PING of ours has come back."""
 
@@ -70,6 +74,7 @@ Event = (
     | CallGone
     | RequestMalformed
     | WindowOpened
+    | WindowLost
     | PingAnswered
     | PeerLeaving
 )

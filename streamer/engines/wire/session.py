@@ -63,6 +63,7 @@ class Session:
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._turns = Turns(self._core, link, self.now)
         self._has_told_malformed = False  # once a connection: there may be any number
+        self._has_lost_window = False
         self._is_draining = False
         self._has_drained = False
         self._may_close = False  # no call will follow those under way
@@ -204,6 +205,10 @@ class Session:
         if not self._has_drained:
             self._has_drained = self._may_close = True
             self._core.end_drain()
+            if self._has_lost_window and not self._core.window_of_all:
+                for call in self._turns.ready():
+                    text = "the peer's window for this connection is lost; call again"
+                    self.finish(call, Status.UNAVAILABLE, text, ())
             self._close_if_done()
             self._link.wake()
 
@@ -339,6 +344,12 @@ class Session:
     def _on_window(self, event: events.WindowOpened) -> None:
         self._turns.window_opened(event.stream_id)
 
+    def _on_window_lost(self, _event: events.WindowLost) -> None:
+        if not self._is_draining:
+            _log.info("%s doesn't give its window back: it is to connect again", self.peer)
+            self._has_lost_window = True
+            self.drain()
+
     def _on_ping_answer(self, event: events.PingAnswered) -> None:
         if event.payload == DRAIN_PING:
             self._end_drain()
@@ -354,6 +365,7 @@ class Session:
         events.CallGone: _on_gone,
         events.RequestMalformed: _on_malformed,
         events.WindowOpened: _on_window,
+        events.WindowLost: _on_window_lost,
         events.PingAnswered: _on_ping_answer,
         events.PeerLeaving: _on_leaving,
     }

@@ -10,7 +10,7 @@ from streamer.engines.wire.request import RefusedError, list_bytes, parse_head
 from streamer.errors import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from streamer.codec.message_run import MessageRun
     from streamer.engines.wire.flood import ConnectionAccount
@@ -106,6 +106,9 @@ class Streams:
 
     def __contains__(self, stream_id: int) -> bool:
         return stream_id in self._streams
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._streams)
 
     @property
     def are_full(self) -> bool:

@@ -50,6 +50,10 @@ class Turns:
             if waiting in self._waiting and self._core.window_of(waiting):
                 self.add(self._waiting.pop(waiting))
 
+    def ready(self) -> list[Call]:
+        """Return the calls that wait for their turn, or for the connection's window alone."""
+        return list(self._ready.values())
+
     def note_waiting(self) -> None:
         """Take note of calls that could send, had the connection a window; now and then."""
         if not self._core.window_of_all:

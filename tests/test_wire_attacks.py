@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _MIB = 1 << 20
 _ROWS = 2000
-_SECONDS = 0.3
+_SECONDS = 0.15
 # The server takes 55 MiB when it has nothing to do. 448 blocks that wait for windows take 300.
 _MAX_ANONYMOUS_BYTES = 500 * _MIB
 
@@ -36,8 +36,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Stage]:
     folder = tmp_path_factory.mktemp("attacked")
     write_dataset(folder / "jobs.arrow", rows=_ROWS, dimension=64)
     with attacked_server(folder / "jobs.arrow", folder / "server.log") as server:
-        health = HonestClient(server.target, "health", pause_ms=20)
-        stream = HonestClient(server.target, "stream", pause_ms=2, chunk_rows=100)
+        health = HonestClient(server.target, "health", pause_ms=40)
+        stream = HonestClient(server.target, "stream", pause_ms=5, chunk_rows=100)
         with health, stream:
             yield _Stage(server, health, stream)
 

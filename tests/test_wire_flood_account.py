@@ -66,7 +66,7 @@ def test_what_a_proxy_may_pass_on_makes_wait_and_nothing_else(work: Work) -> Non
     account = _account()
     work_done = 0.0
     while work_done < 1_000_000:
-        work_done += account.charge(work)
+        work_done += account.charge(work, 1_000 / PRICES[work].microseconds)
 
     assert account.wait_seconds > 0
     account.refill(3.5)

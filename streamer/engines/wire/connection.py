@@ -234,6 +234,13 @@ class Connection:
         if self._is_open:
             self._h2.ping(payload)
 
+    def ask_for_lost_window(self) -> None:
+        """Find out whether the peer has lost its window; WindowLost may follow."""
+        lost = self._lost_window
+        if self._is_open and not lost.is_asked and lost.is_lost(self._streams):
+            lost.is_asked = True
+            self._h2.ping(_WINDOW_PING)
+
     def begin_drain(self) -> None:
         """Ask the peer to open no more calls; those that it is opening are still served.
 
@@ -335,9 +342,7 @@ class Connection:
     def _on_reset(self, event: h2.events.StreamReset) -> _Events:
         if self._streams.drop(event.stream_id):
             yield ours.CallGone(event.stream_id)
-        if not self._lost_window.is_asked and self._lost_window.is_lost(self._streams):
-            self._lost_window.is_asked = True
-            self._h2.ping(_WINDOW_PING)
+        self.ask_for_lost_window()
 
     def _on_window(self, event: h2.events.WindowUpdated) -> _Events:
         if event.stream_id:  # the connection's own makes nobody ready who wasn't

@@ -228,6 +228,8 @@ class Session:
         if self._has_turn:  # what the peer says is there, and has to wait
             self._times.heard(now)
         self._turns.note_waiting()
+        self._core.ask_for_lost_window()
+        self._link.wake()
         due, why = self._times.due(
             now, calls=self._core.open_calls, blocked_since=self._link.blocked_since
         )

@@ -421,33 +421,38 @@ def outcomes_of(folder: Path, contents: Mapping[str, bytes]) -> dict[str, str]:
     return found
 
 
-def unexpected_outcomes(path: str, step: int, *, only_read: bool) -> list[str]:
-    """Read or convert a pickle with every `step`-th bit flipped; return unforeseen errors."""
+def unexpected_outcomes(steps: dict[str, int], *, only_read: bool) -> list[str]:
+    """Read or convert files, with every `step`-th bit of each flipped; return unforeseen errors.
+
+    `steps`: by path. A file that ends this process stays, as `flipped` beside the path.
+    """
     limit_resources()
     found = []
-    content = bytearray(Path(path).read_bytes())
-    source = Path(path).with_name("flipped")
-    for bit in range(0, 8 * len(content), step):
-        content[bit // 8] ^= 1 << bit % 8
-        source.write_bytes(content)
-        content[bit // 8] ^= 1 << bit % 8
-        said = outcome(source, only_read=only_read)
-        if not said.startswith(("converted", "ConvertError ")):
-            found.append(f"bit {bit}: {said}")
+    for path, step in steps.items():
+        content = bytearray(Path(path).read_bytes())
+        source = Path(path).with_name("flipped")
+        for bit in range(0, 8 * len(content), step):
+            content[bit // 8] ^= 1 << bit % 8
+            source.write_bytes(content)
+            content[bit // 8] ^= 1 << bit % 8
+            said = outcome(source, only_read=only_read)
+            if not said.startswith(("converted", "ConvertError ")):
+                found.append(f"{path}, bit {bit}: {said}")
     return found
 
 
-def whole_truncations(path: str, step: int) -> list[str]:
-    """Convert a file that ends too early, at every `step`-th byte; return what was no error."""
+def whole_truncations(steps: dict[str, int]) -> list[str]:
+    """Convert files that end too early, at every `step`-th byte; return what was no error."""
     limit_resources()
-    content = Path(path).read_bytes()
-    source = Path(path).with_name("cut")
     found = []
-    for size in range(0, len(content), step):
-        source.write_bytes(content[:size])
-        said = outcome(source)
-        if not said.startswith("ConvertError UnreadableSourceError"):
-            found.append(f"{size} bytes: {said}")
+    for path, step in steps.items():
+        content = Path(path).read_bytes()
+        source = Path(path).with_name("cut")
+        for size in range(0, len(content), step):
+            source.write_bytes(content[:size])
+            said = outcome(source)
+            if not said.startswith("ConvertError UnreadableSourceError"):
+                found.append(f"{path}, {size} bytes: {said}")
     return found
 
 

@@ -256,17 +256,17 @@ def test_a_disk_with_room_for_the_dataset_is_large_enough(
     kind: str, tmp_path: Path, free_bytes: list[int]
 ) -> None:
     """Half as much again is asked for at most, in a second pass over the source too."""
-    records = [*_records(500, 255, 1), *_records(600, 256, 0)]
+    records = [*_records(200, 255, 1), *_records(240, 256, 0)]
     source = _source(tmp_path, kind, records)
     out = tmp_path / "out.arrow"
     free_bytes[0] = 1 << 40
-    with p.small_batches(100, 1000):
+    with p.small_batches(40, 400):
         p.convert_file(source, out, skip_invalid=True)
-        free_bytes[0] = int(1.5 * out.stat().st_size * 1100 / 600)
+        free_bytes[0] = int(1.5 * out.stat().st_size * 440 / 240)
         report = p.convert_file(source, out, skip_invalid=True, force=True)
 
     assert report is not None
-    assert (600, 256) == (report.info.rows, report.info.dimension)
+    assert (240, 256) == (report.info.rows, report.info.dimension)
 
 
 def test_a_file_that_is_read_at_once_needs_little(tmp_path: Path, free_bytes: list[int]) -> None:

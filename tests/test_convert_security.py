@@ -299,7 +299,7 @@ def test_a_flipped_bit_is_an_error_or_another_value(
 ) -> None:
     """No bit makes the reader crash, raise anything unforeseen or take all memory."""
     source = _written(tmp_path, _sound_pickles()[shape])
-    call = f"unexpected_outcomes({str(source)!r}, {step}, only_read={only_read})"
+    call = f"unexpected_outcomes({ {str(source): step} }, only_read={only_read})"
 
     assert [] == p.run_function(tmp_path, call)
 

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _WINDOW = 65_535
+_MOST_IN_A_FRAME = 16_000  # with padding less than SETTINGS_MAX_FRAME_SIZE
 _sizes = st.sampled_from([1, 3, 9, 100, 1_448, 4_096, 16_384, 65_535])
 
 
@@ -136,7 +137,7 @@ class HonestPeer:
         self._send(frame(SETTINGS, b"\0\4" + window.to_bytes(4, "big")))
 
     def _cut(self, data: bytes, sizes: st.SearchStrategy[int]) -> Iterator[bytes]:
-        size = max(self._draw(sizes), len(data) // 60)
+        size = min(max(self._draw(sizes), len(data) // 60), _MOST_IN_A_FRAME)
         for start in range(0, len(data), size):
             yield data[start : start + size]
 

@@ -22,11 +22,6 @@ def _account(tolerance: float = 1.0) -> ConnectionAccount:
     return FloodAccount(tolerance, 0.0).connection(0.0)
 
 
-def _in_debt(account: ConnectionAccount, milliseconds: float = 100) -> ConnectionAccount:
-    account.spend(milliseconds * 1000)
-    return account
-
-
 def test_everything_has_a_price_and_a_reason() -> None:
     """The tables are whole, and say why."""
     assert set(Work) == set(PRICES)
@@ -69,9 +64,11 @@ def test_what_a_proxy_may_pass_on_makes_wait_and_nothing_else(work: Work) -> Non
         work_done += account.charge(work, 1_000 / PRICES[work].microseconds)
 
     assert account.wait_seconds > 0
-    account.refill(3.5)
-    assert account.wait_seconds > 0
-    account.refill(4.5)
+    for tenth in range(36):
+        assert account.wait_seconds > 0
+        account.refill(tenth / 10)
+    for tenth in range(36, 46):
+        account.refill(tenth / 10)
     assert 0 == account.wait_seconds
 
 
@@ -145,30 +142,56 @@ def test_a_byte_at_a_time_is_no_progress() -> None:
     assert account.wait_seconds > 0
 
 
-def test_a_server_in_debt_lets_those_wait_that_make_no_progress() -> None:
-    """Many connections that each keep to their own bounds; others aren't touched."""
+def test_work_without_progress_is_half_of_the_loop_however_many_make_it() -> None:
+    """Time's gift is shared: 100 connections that take all they can get in ten seconds."""
     server = FloodAccount(1.0, 0.0)
-    honest, odd = server.connection(0.0), server.connection(0.0)
-    honest.open_call(1)
-    for _ in range(500):
-        honest.accepted(1, 16_384)
-    odd.spend(10_000)
-    assert 0 == honest.wait_seconds == odd.wait_seconds
-    for _ in range(10):
-        _in_debt(server.connection(0.0))
+    accounts = [server.connection(0.0) for _ in range(100)]
+    work = 0.0
+    for step in range(1_000):
+        for account in accounts:
+            account.refill(step / 100)
+            while not account.wait_seconds:
+                work += account.charge(Work.WINDOW_UPDATE, 10)
 
-    assert 0 == honest.wait_seconds < odd.wait_seconds
-    assert server.connection(0.0).is_in_good_standing
-    odd.refill(5.0)
-    assert 0 == odd.wait_seconds
+    assert 4.0e6 < work < 10 * 500_000 + 250_000 + 100 * 3_100
+    assert not any(account.is_in_good_standing for account in accounts)
 
 
-def test_calls_are_refused_deep_in_debt_only() -> None:
-    """Waiting comes first: a second's work beyond what there is."""
-    account = _account()
+def test_newcomers_get_little_when_the_server_has_nothing_left() -> None:
+    """Enough for a handshake and some calls, however many came and went before them."""
+    server = FloodAccount(1.0, 0.0)
+    work = 0.0
+    for number in range(1_000):
+        account = server.connection(number / 1_000)
+        for stream_id in range(1, 513, 2):
+            if account.wait_seconds:
+                break
+            account.open_call(stream_id)
+            for each in (Work.HEADERS, Work.STREAM):
+                work += account.charge(each, stream_id=stream_id)
+        account.let_go()
+    late = server.connection(1.0)
 
-    assert not _in_debt(account, 1_000).refuses_calls
-    assert _in_debt(account, 100).refuses_calls
+    assert 0 == late.wait_seconds
+    assert not late.is_in_good_standing
+    late.charge(Work.HEADERS, 10)
+    assert 0 == late.wait_seconds
+
+
+def test_progress_is_made_beside_a_server_that_has_nothing_left() -> None:
+    """Who earns what it costs needs no gift."""
+    server = FloodAccount(1.0, 0.0)
+    for _ in range(100):
+        server.connection(0.0).spend(100_000)
+    honest = server.connection(0.0)
+    for number in range(1_000):
+        honest.open_call(number)
+        honest.charge(Work.HEADERS, stream_id=number)
+        honest.charge(Work.METHOD, stream_id=number)
+        honest.end_call(number, is_answered=True)
+
+    assert 0 == honest.wait_seconds
+    assert honest.is_in_good_standing
 
 
 @pytest.mark.parametrize("tolerance", [0.5, 2.0, 10.0])

@@ -68,6 +68,15 @@ def _new_streams(
         yield headers + (reset(stream_id) if then_reset else b"")
 
 
+def _with_rest(rest: Callable[[Encoder, int], bytes]) -> Iterator[bytes]:
+    """Yield calls, each with a rest of its own."""
+    encoder = Encoder()
+    for stream_id in itertools.count(1, 2):
+        (headers,) = requests_of([stream_id], encoder=encoder, ended=False)
+        yield headers + rest(encoder, stream_id)
+
+
+_MANY = [(b"a", b"")] * 5_000  # a byte each, once they are in HPACK's table
 _OPEN = requests_of([1], ended=False)[0]
 _DEAD = _OPEN + reset(1)
 
@@ -139,6 +148,21 @@ RELAYED: dict[str, Callable[[], Iterator[bytes]]] = {
     "bad requests": lambda: _new_streams(request_fields(te=None), ended=True),
     "malformed requests": lambda: _new_streams(request_fields(te="gzip"), ended=True),
     "too much metadata": lambda: _blocks(_LARGE),
+    "malformed requests of many fields": lambda: _new_streams(
+        [*request_fields(te=None), *_MANY, (b"te", b"gzip")], then_reset=True
+    ),
+    "streams too many, of many fields": lambda: _new_streams([*REQUEST, *_MANY[:300]]),
+    "trailers of many fields": lambda: _with_rest(
+        lambda encoder, stream_id: frame(
+            HEADERS, encoder.encode(_MANY), flags=END_HEADERS | END_STREAM, stream_id=stream_id
+        )
+    ),
+    "requests that end within a message": lambda: _with_rest(
+        lambda _, stream_id: frame(DATA, b"\0\0", flags=END_STREAM, stream_id=stream_id)
+    ),
+    "empty messages": lambda: _with_rest(
+        lambda _, stream_id: frame(DATA, bytes(16_380), stream_id=stream_id) + reset(stream_id)
+    ),
 }
 # Twenty times as long as what a connection may take at once.
 _SECONDS = 1.0
@@ -326,7 +350,7 @@ class Caller:
         """Answer a call as the server does."""
         self.connection.respond(stream_id, [])
         self.connection.account(stream_id, message_bytes)
-        self.connection.finish(stream_id, Status.OK)
+        self.connection.finish(stream_id, Status.OK, is_answer=True)
 
     def open_windows(self, stream_id: int, size: int) -> None:
         """Give back what was read, to the stream and to the connection."""
@@ -554,3 +578,15 @@ def test_open_calls_hold_a_bounded_amount_of_metadata() -> None:
     assert 10 < opened < 100
     assert held_bytes < 8 << 20
     assert 1 == caller.connection.open_calls
+
+
+@pytest.mark.parametrize("is_answer", [True, False])
+def test_only_what_a_method_answers_is_forgiven(*, is_answer: bool) -> None:
+    """A deadline, or a server that has no room, ends a call that got nowhere: it is paid for."""
+    caller = Caller()
+    for _ in range(2_000):
+        stream_id = caller.call()
+        caller.flush()
+        caller.connection.finish(stream_id, Status.OK, is_answer=is_answer)
+
+    assert is_answer == (not caller.waited)

@@ -186,7 +186,7 @@ class HonestPeer:
                     self._send(frame(PING, bytes(8)))
             if not self._unsent.get(stream_id, b"-"):
                 del self._unsent[stream_id]
-                self._server.finish(stream_id, Status.OK)
+                self._server.finish(stream_id, Status.OK, is_answer=True)
                 self._listen()
         return was_sent
 

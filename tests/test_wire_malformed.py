@@ -32,6 +32,7 @@ from tests.memory_peer import (
     request_fields,
     requests_of,
     reset,
+    window_update,
 )
 
 # RFC 9113 sections 8.1.1, 8.2, 8.2.1, 8.2.2 and 8.3.1; what h2 doesn't insist on is left out.
@@ -183,3 +184,12 @@ def test_a_reset_of_no_stream_is_ignored() -> None:
 
     assert [1] == calls_of(events)
     assert ours.PingAnswered(b"12345678") == events[-1]
+
+
+def test_a_refused_stream_is_closed_whatever_was_wrong() -> None:
+    """What comes for it in the same read is no fault of the connection."""
+    connection = connected()
+    (bad,) = requests_of([1], MALFORMED["the status of an interim answer"])
+    events = receive_all(connection, bad + window_update(1, 5) + requests_of([3])[0])
+
+    assert [3] == calls_of(events)

@@ -20,6 +20,7 @@ from proto import embedding_stream_pb2 as pb
 from streamer.dataset import Dataset
 from streamer.engines.keepalive import Keepalive
 from streamer.engines.wire import server as server_module
+from streamer.engines.wire.limits import Limits
 from streamer.engines.wire.server import WireServer
 from streamer.service import EmbeddingService
 from tests.datasets import write_dataset
@@ -38,6 +39,7 @@ from tests.wire_peer import (
     Peer,
     answer_bytes,
     eventually,
+    request,
     serving,
 )
 
@@ -133,9 +135,9 @@ def test_preface_that_comes_byte_by_byte_is_understood(service: EndlessService) 
 
 
 def test_peer_that_vanished_is_given_up(service: EndlessService) -> None:
-    """A peer that answers no ping loses its connection, and its calls end."""
+    """A peer that answers no ping loses its connection, once its calls have waited long enough."""
     with (
-        serving(service, keepalive=Keepalive(0.3, 0.3)) as server,
+        serving(service, stall_seconds=0.5, keepalive=Keepalive(0.3, 0.3)) as server,
         Peer(server.port) as peer,
     ):
         peer.replies = False
@@ -144,6 +146,25 @@ def test_peer_that_vanished_is_given_up(service: EndlessService) -> None:
         assert peer.until_closed()
         assert 1 == peer.pings
         assert eventually(lambda: service.blocks and not service.open)
+
+
+def test_a_peer_that_waits_for_its_reader_may_leave_pings_unanswered(
+    service: EndlessService,
+) -> None:
+    """As haproxy does it; when it reads again, the stream goes on."""
+    with (
+        serving(service, keepalive=Keepalive(0.1, 0.1)) as server,
+        Peer(server.port) as peer,
+    ):
+        peer.opens_windows = peer.replies = False
+        stream = peer.call(STREAM)
+        assert peer.until_received(stream, WINDOW)
+        assert peer.until(lambda: peer.pings > 0)
+        assert not peer.until_closed(1)
+        peer.opens_windows = peer.replies = True
+        peer.open_window(WINDOW, 0, stream)
+
+        assert peer.until_received(stream, 3 * WINDOW)
 
 
 def test_peer_that_answers_pings_stays(service: EndlessService) -> None:
@@ -517,3 +538,36 @@ def test_calls_that_wait_for_a_thread_are_bounded(service: EndlessService) -> No
         assert "8" == peer.trailers[late.stream_id]["grpc-status"]
         call = peer.call(STREAM)
         assert peer.until_received(call, 1)
+
+
+def test_calls_that_a_full_pool_refuses_end_alone() -> None:
+    """One call's end lets the next one begin, which is refused, and so on: 256 in a row."""
+    gate = threading.Event()
+
+    class Slow(grpc.GenericRpcHandler):
+        def service(self, handler_call_details: Any) -> Any:
+            del handler_call_details
+            return grpc.unary_unary_rpc_method_handler(lambda *_: gate.wait(100) and b"")
+
+    limits = Limits(max_waiting_calls=10)
+    server = WireServer(host="127.0.0.1", port=0, limits=limits)
+    server.add_generic_rpc_handlers([Slow()])
+    server.start()
+
+    def call(each: Peer, count: int) -> None:
+        heads = [each.headers("/a/b") for _ in range(count)]
+        each.send(*heads, *(request(head.stream_id, b"") for head in heads))
+        each.send(PingFrame(0, b"12345678"))
+        assert each.until(lambda: b"12345678" in each.pongs)
+
+    with Peer(server.port) as peer, Peer(server.port) as other:
+        call(peer, 256)
+        call(other, 8)
+        peer.send(RstStreamFrame(1, 8))
+
+        assert peer.until(lambda: len(peer.trailers) >= 200)
+        assert {"8"} == {fields["grpc-status"] for fields in peer.trailers.values()}
+        assert not peer.is_closed
+        gate.set()
+        assert peer.until(lambda: len(peer.trailers) == 255)
+    server.stop(1)

@@ -213,7 +213,7 @@ class Call:
 
     def _finish(self, failure: CallFailedError | None = None) -> None:
         status, text, trailing = self.context.outcome(failure)
-        self._owner.finish(self, status, text, trailing)
+        self._owner.finish(self, status, text, trailing, is_answer=True)
 
 
 def _seconds_left(deadline: float | None, now: Callable[[], float]) -> float | None:

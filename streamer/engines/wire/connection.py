@@ -43,7 +43,7 @@ from streamer.engines.wire.h2_state import (
 from streamer.engines.wire.inbound import Inbound
 from streamer.engines.wire.lost_window import LostWindow
 from streamer.engines.wire.preface import Preface
-from streamer.engines.wire.request import RefusedError
+from streamer.engines.wire.request import RefusedError, list_bytes
 from streamer.engines.wire.response import headers, trailers
 from streamer.engines.wire.stream import Held, Streams
 from streamer.errors import Status
@@ -101,6 +101,8 @@ class Connection:
             self._inbound.feed(self._after_preface(data))
             piece = self._inbound.next_piece()
             happened = self._h2.receive_data(piece) if piece else []
+            for stream_id, size in self._h2.take_decoded():
+                self._account.charge(Work.FIELD_BYTE, size, stream_id)
             return [
                 event
                 for h2_event in happened
@@ -178,7 +180,7 @@ class Connection:
 
     def consumed(self, stream_id: int, messages: MessageRun) -> None:
         """Take note that messages were used: the peer may send more."""
-        self._account.taken(stream_id)
+        self._account.taken(stream_id, len(messages))
         stream = self._streams.get(stream_id)
         window = 0 if stream is None else stream.take(messages)
         if window and can_send(self._h2, stream_id):
@@ -201,11 +203,11 @@ class Connection:
         metadata: Iterable[tuple[str, Value]] = (),
         http_status: int = 200,
         *,
-        is_refusal: bool = False,
+        is_answer: bool = False,
     ) -> None:
         """End a call: trailers, or headers and trailers in one if nothing was sent yet.
 
-        `is_refusal`: it was never called, so that the peer has got nowhere.
+        `is_answer`: it is what the method says, not that there will be no answer.
         """
         fields = trailers(status, text, metadata)
         stream = self._streams.get(stream_id)
@@ -220,7 +222,7 @@ class Connection:
             is_whole = stream.has_message  # its end may be an empty frame that comes later
         else:
             is_whole = True
-        self._streams.drop(stream_id, is_answered=is_whole and not is_refusal)
+        self._streams.drop(stream_id, is_answered=is_whole and is_answer)
         self._ping_rule.sent()
 
     def reset(self, stream_id: int, code: ErrorCodes) -> None:
@@ -291,13 +293,20 @@ class Connection:
 
     def _on_request(self, event: h2.events.RequestReceived) -> _Events:
         stream_id = event.stream_id
-        if self._refuses_calls or self._streams.are_full or self._account.refuses_calls:
+        if self._refuses_calls or self._streams.are_full:
             self.reset(stream_id, ErrorCodes.REFUSED_STREAM)
             return
         try:
             yield ours.CallOpened(stream_id, self._streams.open(stream_id, event.headers))
         except RefusedError as refusal:
             self._refuse(stream_id, refusal)
+
+    def _on_trailers(self, event: h2.events.TrailersReceived) -> _Events:
+        size, most = list_bytes(event.headers), self._limits.max_header_list_bytes
+        if event.stream_id in self._streams and size > most:
+            text = f"the trailers take {size} bytes, more than {most}"
+            self._refuse(event.stream_id, RefusedError(Status.RESOURCE_EXHAUSTED, text))
+            yield ours.CallGone(event.stream_id)
 
     def _on_malformed(self, event: RequestMalformed) -> _Events:
         text = _without_values(event.text)
@@ -365,17 +374,12 @@ class Connection:
         yield ours.PeerLeaving()
 
     def _refuse(self, stream_id: int, refusal: RefusedError) -> None:
-        self.finish(
-            stream_id,
-            refusal.status,
-            refusal.text,
-            http_status=refusal.http_status,
-            is_refusal=True,
-        )
+        self.finish(stream_id, refusal.status, refusal.text, http_status=refusal.http_status)
 
     _HANDLERS: ClassVar[dict[type, Callable[..., _Events]]] = {
         h2.events.RemoteSettingsChanged: _on_settings,
         h2.events.RequestReceived: _on_request,
+        h2.events.TrailersReceived: _on_trailers,
         RequestMalformed: _on_malformed,
         h2.events.DataReceived: _on_data,
         h2.events.StreamEnded: _on_end,

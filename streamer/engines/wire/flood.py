@@ -1,22 +1,22 @@
 """What a peer may make the server do without letting it get anywhere.
 
 Everything is counted in one unit: microseconds of work for the event loop. Work has a price
-(PRICES), and progress pays it back (EARNINGS): bytes that a peer accepts, calls that are
-answered, request messages that a method takes. What isn't paid back burdens three buckets,
-one after another:
+(PRICES), and progress pays it back (EARNINGS): bytes that a peer accepts, calls that a method
+answers, request messages that it takes. There is a bucket at each of three levels:
 
-    CallAccount ──what its allowance doesn't cover──▶ ConnectionAccount ──debt──▶ FloodAccount
-     a call                                            a connection                the server
+    FloodAccount ──time's gift, as long as it has any──▶ ConnectionAccount ◀──what it lacks── call
+     the server                                           a connection
 
-A call that is answered is forgiven what it cost; one that ends otherwise costs its connection
-what it took of its allowance. Nobody is refused for being slow, odd, or chatty:
+A call pays from its allowance, then its connection pays. A call that is answered is forgiven
+what it cost; one that ends otherwise costs its connection what it took of its allowance. Time
+fills the server's bucket, half of the loop's time, and connections draw from it, a quarter each
+at the most: work without progress takes no more than that, however many connections there are.
 
-1. A connection in debt isn't read until time has paid the debt (`wait_seconds`); while the
-   server is in debt, neither is a connection that has shown little progress lately.
-2. A connection that is deep in debt opens no calls: REFUSED_STREAM, which clients try again.
-3. Work that only the peer itself can have made (PING, SETTINGS, PRIORITY, ... end at each
-   hop, no proxy passes them on for a client) has a further bucket, and ends the connection
-   when that is empty: CalmDownError.
+Nobody is refused for being slow, odd, or chatty. A connection in debt isn't read until the debt
+is paid (`wait_seconds`), and one in good standing, with savings, has its turn before others.
+Only work that the peer itself must have made (PING, SETTINGS, PRIORITY, ... end at each hop, no
+proxy passes them on for a client) has a further bucket, and ends the connection when that is
+empty: CalmDownError.
 
 What floods share is the proportion of work to progress, so that one account serves for all of
 them (CVE-2019-9511 to 9518, CVE-2023-44487, CVE-2025-8671). FLOOD_TOLERANCE scales it.
@@ -40,6 +40,7 @@ class Work(Enum):
     """What a peer can make the server do."""
 
     DATA = auto()
+    MESSAGE = auto()
     HEADERS = auto()
     CONTINUATION = auto()
     BLOCK_BYTE = auto()
@@ -69,6 +70,7 @@ class Price(NamedTuple):
 
 PRICES = {
     Work.DATA: Price(15, "h2's states, both windows, our reader of messages"),
+    Work.MESSAGE: Price(0.6, "a message may be empty: 3,276 of them are a frame of 16 KiB"),
     Work.HEADERS: Price(80, "h2's states and checks, ours, and the call's own objects"),
     Work.CONTINUATION: Price(10, "h2 keeps the pieces and joins them"),
     Work.BLOCK_BYTE: Price(0.3, "Huffman code, and hpack copies what is left of a block"),
@@ -96,6 +98,7 @@ class Progress(Enum):
     ACCEPTED_BYTE = auto()
     ACCEPTED_DATA = auto()
     TAKEN_RUN = auto()
+    TAKEN_MESSAGE = auto()
     ANSWERED_CALL = auto()
 
 
@@ -112,6 +115,7 @@ EARNINGS = {
         100, "the turn, and what C-core answers to DATA of any size: two windows, two PINGs"
     ),
     Progress.TAKEN_RUN: Earning(30, "the frame that brought the messages, and two windows"),
+    Progress.TAKEN_MESSAGE: Earning(0.6, "what reading it costs"),
     Progress.ANSWERED_CALL: Earning(60, "two windows and a PING; its price is forgiven besides"),
 }
 
@@ -124,12 +128,11 @@ _CONNECTION_MICROSECONDS = 50_000.0
 _CONNECTION_PER_SECOND = 250_000.0
 # What progress can save up beyond that: 13 MiB that are sent at once and acknowledged later.
 _CONNECTION_SAVINGS = 400_000.0
-# A connection that has this left has shown progress, or was quiet. A new one has a little more:
-# a handshake and some ten calls.
+# A connection that has this left has shown progress, or was quiet.
 _GOOD_STANDING = _CONNECTION_MICROSECONDS / 2
+# What a new one gets, if the server has it, and in any case: a handshake and some ten calls.
 _NEWCOMER = _GOOD_STANDING + 3_000.0
-# Debt at which no more calls are opened: four seconds of not being read.
-_REFUSAL_DEBT = 1_000_000.0
+_NEWCOMER_AT_LEAST = 3_000.0
 # Hop-by-hop work alone: some 6,000 PINGs at once, 600 a second.
 _HOP_MICROSECONDS = 60_000.0
 _HOP_PER_SECOND = 6_000.0
@@ -158,12 +161,15 @@ class Bucket:
         self._most = capacity + savings
         self._time = now
 
+    def due(self, now: float) -> float:
+        """Return what time gives; it is due once."""
+        given = (now - self._time) * self.per_second
+        self._time = now
+        return max(min(given, self.capacity - self.left), 0.0)
+
     def refill(self, now: float) -> None:
         """Give back what time gives."""
-        if self.left < self.capacity:
-            given = (now - self._time) * self.per_second
-            self.left = min(self.left + given, self.capacity)
-        self._time = now
+        self.left += self.due(now)
 
     def spend(self, work: float) -> float:
         """Take `work`; return how much of it there was no room for."""
@@ -195,28 +201,35 @@ class FloodAccount:
     def connection(self, now: float) -> ConnectionAccount:
         return ConnectionAccount(self, now)
 
+    def draw(self, work: float, at_least: float = 0.0) -> float:
+        """Take `work`, or what there is, for a connection; return how much that is."""
+        given = max(min(work, self.bucket.left), at_least)
+        self.bucket.left -= given
+        return given
+
 
 class ConnectionAccount:
     """A connection's, and those of its calls."""
 
     def __init__(self, server: FloodAccount, now: float) -> None:
         scale = server.tolerance
-        self._server = server.bucket
+        self._server = server
         self._bucket = Bucket(
             _CONNECTION_MICROSECONDS * scale,
             _CONNECTION_PER_SECOND * scale,
             now,
             savings=_CONNECTION_SAVINGS * scale,
         )
-        self._bucket.left = _NEWCOMER * scale
+        server.bucket.refill(now)
+        self._bucket.left = server.draw(_NEWCOMER * scale, _NEWCOMER_AT_LEAST * scale)
         self._hop = Bucket(_HOP_MICROSECONDS * scale, _HOP_PER_SECOND * scale, now)
         self._good_standing = _GOOD_STANDING * scale
-        self._refusal_debt = _REFUSAL_DEBT * scale
         self._calls: dict[int, _CallAccount] = {}
 
     def refill(self, now: float) -> None:
-        for bucket in (self._bucket, self._hop, self._server):
-            bucket.refill(now)
+        self._hop.refill(now)
+        self._server.bucket.refill(now)
+        self._bucket.left += self._server.draw(self._bucket.due(now))
 
     def open_call(self, stream_id: int) -> None:
         """Begin a call's account; `end_call` ends it."""
@@ -235,7 +248,8 @@ class ConnectionAccount:
             self.spend(call.used)
 
     def let_go(self) -> None:
-        """Forget the calls, which refer to the connection: it is gone."""
+        """Take note that the connection is gone, with its calls; the server pays for those."""
+        self._server.bucket.spend(sum(call.used for call in self._calls.values()))
         self._calls.clear()
 
     def charge(self, work: Work, amount: float = 1.0, stream_id: int = 0) -> float:
@@ -258,12 +272,13 @@ class ConnectionAccount:
         self._pay_back(Progress.ACCEPTED_DATA, part, stream_id)
         self._pay_back(Progress.ACCEPTED_BYTE, data_bytes, stream_id)
 
-    def taken(self, stream_id: int) -> None:
+    def taken(self, stream_id: int, messages: int) -> None:
         """Take note that a method has taken the messages that came in one frame."""
         self._pay_back(Progress.TAKEN_RUN, 1.0, stream_id)
+        self._pay_back(Progress.TAKEN_MESSAGE, messages, stream_id)
 
     def spend(self, work: float) -> None:
-        self._server.spend(self._bucket.spend(work))
+        self._bucket.spend(work)
 
     def earn(self, work: float) -> None:
         self._bucket.earn(work)
@@ -272,19 +287,12 @@ class ConnectionAccount:
     @property
     def wait_seconds(self) -> float:
         """How long the connection isn't to be read; as of the last `refill`."""
-        wait = self._bucket.seconds_of_debt
-        if not self.is_in_good_standing:
-            wait = max(wait, self._server.seconds_of_debt)
-        return min(wait, _MAX_WAIT_SECONDS)
+        return min(self._bucket.seconds_of_debt, _MAX_WAIT_SECONDS)
 
     @property
     def is_in_good_standing(self) -> bool:
         """Whether the connection has shown progress, or was quiet: it goes before others."""
         return self._bucket.left >= self._good_standing
-
-    @property
-    def refuses_calls(self) -> bool:
-        return self._bucket.left < -self._refusal_debt
 
     def _pay_back(self, progress: Progress, amount: float, stream_id: int) -> None:
         payee = self._calls.get(stream_id, self)

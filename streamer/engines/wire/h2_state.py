@@ -7,7 +7,7 @@ releases that were tested.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from h2.config import H2Configuration
 from h2.connection import (
@@ -20,9 +20,11 @@ from h2.errors import ErrorCodes
 from h2.events import Event
 from h2.exceptions import InvalidBodyLengthError, ProtocolError, StreamClosedError
 from h2.settings import SettingCodes, Settings
-from h2.stream import H2Stream, StreamClosedBy
+from h2.stream import H2Stream, StreamClosedBy, StreamState
 from hpack import Decoder, HPACKDecodingError
 from hyperframe.frame import DataFrame, Frame, HeadersFrame, RstStreamFrame
+
+from streamer.engines.wire.request import list_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from hpack.struct import Header
 
     from streamer.engines.wire.limits import Limits
+    from streamer.engines.wire.metadata import Field
 
     _Outcome = tuple[list[Frame], list[Event]]
 
@@ -108,7 +111,9 @@ class _Stream(H2Stream):
 
     def _malformed(self, error: ProtocolError, flow_controlled_length: int = 0) -> _Outcome:
         frames: list[Frame] = []
-        if self.closed and self.closed_by is None:  # by the error: nobody was told
+        is_new = self.state_machine.state is StreamState.IDLE
+        if is_new or (self.closed and self.closed_by is None):  # by the error: nobody was told
+            self.state_machine.state = StreamState.CLOSED
             self.state_machine.stream_closed_by = StreamClosedBy.SEND_RST_STREAM
             frames.append(RstStreamFrame(self.stream_id, error_code=ErrorCodes.PROTOCOL_ERROR))
         return frames, [
@@ -121,15 +126,21 @@ class _Stream(H2Stream):
 
 
 class _Decoder(Decoder):
-    """Refuses header blocks that do nothing but change the size of their table."""
+    """Refuses header blocks that do nothing but change the size of their table.
+
+    `decoded_bytes` is how large the fields of the last block are, by HTTP/2's reckoning.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.decoded_bytes = 0
         self._updates = 0
 
     def decode(self, data: bytes, raw: bool = False) -> Iterable[HeaderTuple]:  # noqa: FBT001, FBT002 - as in hpack
         self._updates = 0
-        return super().decode(data, raw)
+        fields = super().decode(data, raw)
+        self.decoded_bytes = list_bytes(cast("Iterable[Field]", fields))
+        return fields
 
     def _update_encoding_context(self, data: bytes | memoryview) -> int:
         self._updates += 1
@@ -139,14 +150,17 @@ class _Decoder(Decoder):
         return super()._update_encoding_context(data)
 
 
-class _H2Connection(H2Connection):
+class ServerConnection(H2Connection):
+    """h2's, with what a server needs besides."""
+
     # h2 remembers how each stream was closed, 65,536 of them by default, 7 MB a connection.
-    # Frames of a stream that was closed longer ago than this end the connection.
-    MAX_CLOSED_STREAMS = 4096
+    # HEADERS of a stream that was closed longer ago than this end the connection.
+    MAX_CLOSED_STREAMS = 1024
 
     def __init__(self, config: H2Configuration) -> None:
         super().__init__(config)
-        self.decoder = _Decoder()
+        self.decoder = self._own_decoder = _Decoder()
+        self.decoded: list[tuple[int, int]] = []
         self._frame_dispatch_table[_DataFrame] = self._frame_dispatch_table[DataFrame]
 
     def _begin_new_stream(self, stream_id: int, allowed_ids: AllowedStreamIDs) -> H2Stream:
@@ -161,15 +175,23 @@ class _H2Connection(H2Connection):
 
     def _receive_headers_frame(self, frame: HeadersFrame) -> _Outcome:
         frame.flags.discard("PRIORITY")  # which means nothing here (RFC 9113 section 5.3.2)
-        return super()._receive_headers_frame(frame)
+        try:
+            return super()._receive_headers_frame(frame)
+        finally:
+            self.decoded.append((frame.stream_id, self._own_decoder.decoded_bytes))
+
+    def take_decoded(self) -> list[tuple[int, int]]:
+        """Return whose header blocks were decoded, and how large each was; each once."""
+        decoded, self.decoded = self.decoded, []
+        return decoded
 
     def clear_outbound_data_buffer(self) -> None:
         """Keep what is due when the peer sends GOAWAY: HPACK's table has counted with it."""
 
 
-def new_h2_connection() -> H2Connection:
+def new_h2_connection() -> ServerConnection:
     """Return a server's connection; nothing is sent yet."""
-    connection = _H2Connection(
+    connection = ServerConnection(
         H2Configuration(
             client_side=False,
             # 4,000 crumbs of cookies in 16 KiB took 44 ms to join, and counted as one field.

@@ -17,7 +17,7 @@ from streamer.engines.wire.metadata import (
 from streamer.errors import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from streamer.engines.wire.metadata import Field, Metadatum
 
@@ -57,7 +57,7 @@ class RefusedError(Exception):
         self.http_status = http_status
 
 
-def list_bytes(fields: Sequence[Field]) -> int:
+def list_bytes(fields: Iterable[Field]) -> int:
     """Return how large header fields are, by HTTP/2's reckoning.
 
     A binary one may hold several values, between commas: each counts as a field.

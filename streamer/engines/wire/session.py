@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections import deque
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from streamer.engines.wire import events
@@ -57,7 +57,7 @@ class Session:
         self._has_ended = False  # the peer has closed its side
         self._is_deaf = False  # the peer is at fault, or gone
         self._ready: deque[tuple[float, Call]] = deque()  # since when
-        self._quick_waiting: deque[Call] = deque()
+        self._quick_waiting: OrderedDict[int, Call] = OrderedDict()
         self._quick_at_work = 0
         self._calls: dict[int, Call] = {}
         self._timers: dict[int, asyncio.TimerHandle] = {}
@@ -91,12 +91,7 @@ class Session:
     def ended(self) -> None:
         """Take note that the peer says no more; what it has said is handled before that."""
         self._has_ended = True
-        if not self._has_turn:
-            self._abort_soon()
-
-    def _abort_soon(self) -> None:
-        """Close the connection when what is due has been written."""
-        self._host.loop.call_soon(self._link.abort)
+        self._queue()
 
     def lost(self) -> None:
         """Take note that the connection is gone."""
@@ -119,12 +114,12 @@ class Session:
     def _take_turn(self) -> None:
         """Handle a part of what has been read, unless the peer has to wait."""
         now = self.now()
-        wait_seconds = self._core.wait_seconds(now)
-        if wait_seconds and self._has_ended:
-            self._link.abort()
-            return
-        if wait_seconds:
+        if wait_seconds := self._core.wait_seconds(now):
+            if self._has_ended:
+                self._link.abort()
+                return
             self._has_turn = True
+            self._begin_ready()
             self._link.hold(is_held=True)
             self._host.loop.call_later(wait_seconds, self._guarded_turn)
             return
@@ -144,8 +139,8 @@ class Session:
             self._queue()
         self._close_if_done()
         self._link.wake()
-        if self._has_ended and not is_behind:
-            self._abort_soon()
+        if self._has_ended and not is_behind:  # when what is due has been written
+            self._host.loop.call_soon(self._link.abort)
         elif not self._has_ended:
             self._link.hold(is_held=is_behind)
 
@@ -179,9 +174,11 @@ class Session:
         self._turns.add(call)
         self._link.wake()
 
-    def finish(self, call: Call, status: Status, text: str, metadata: Metadata) -> None:
+    def finish(
+        self, call: Call, status: Status, text: str, metadata: Metadata, *, is_answer: bool = False
+    ) -> None:
         if self._calls.get(call.stream_id) is call:
-            self._core.finish(call.stream_id, status, text, metadata)
+            self._core.finish(call.stream_id, status, text, metadata, is_answer=is_answer)
             self._forget(call.stream_id)
             self._link.wake()
 
@@ -205,12 +202,14 @@ class Session:
         if not self._has_drained:
             self._has_drained = self._may_close = True
             self._core.end_drain()
-            if self._has_lost_window and not self._core.window_of_all:
-                for call in self._turns.ready():
-                    text = "the peer's window for this connection is lost; call again"
-                    self.finish(call, Status.UNAVAILABLE, text, ())
+            self._end_blocked()
             self._close_if_done()
             self._link.wake()
+
+    def _end_blocked(self) -> None:  # had the peer not lost its window, they could send
+        if self._has_lost_window and self._has_drained and not self._core.window_of_all:
+            for call in self._turns.ready():
+                self.finish(call, Status.UNAVAILABLE, "the peer's window is lost; call again", ())
 
     def cut_off(self, why: str = "the server is shutting down") -> None:
         """End what is left, now."""
@@ -229,10 +228,10 @@ class Session:
             self._times.heard(now)
         self._turns.note_waiting()
         self._core.ask_for_lost_window()
-        self._link.wake()
-        due, why = self._times.due(
-            now, calls=self._core.open_calls, blocked_since=self._link.blocked_since
-        )
+        self._end_blocked()
+        is_untaken = any(call.waits_for_window_since is not None for call in self._calls.values())
+        blocked, calls = self._link.blocked_since, self._core.open_calls
+        due, why = self._times.due(now, calls=calls, blocked_since=blocked, is_untaken=is_untaken)
         if due is Due.GIVE_UP:
             _log.warning("connection from %s given up: %s", self.peer, why)
             self._link.abort()
@@ -244,7 +243,7 @@ class Session:
         elif due is Due.PING:
             self._times.pinged(now)
             self._core.ping(_KEEPALIVE_PING)
-            self._link.wake()
+        self._link.wake()
         for call in list(self._calls.values()):
             self._check_call(call, now, limits)
 
@@ -267,9 +266,7 @@ class Session:
             self._core.finish(event.stream_id, error.status, error.text)
             return
         if handler is None:
-            self._core.finish(
-                event.stream_id, Status.UNIMPLEMENTED, "Method not found!", is_refusal=True
-            )
+            self._core.finish(event.stream_id, Status.UNIMPLEMENTED, "Method not found!")
             return
         call = Call(event.stream_id, event.head, handler, self._host.pools, self)
         self._calls[event.stream_id] = call
@@ -290,16 +287,17 @@ class Session:
         before = self.now() - (_READY_SECONDS if self._core.is_behind else 0)
         while self._ready and self._ready[0][0] <= before:
             _, call = self._ready.popleft()
+            if not call.may_begin:
+                continue
             if call.handler.is_quick and self._quick_at_work >= _QUICK_CALLS:
-                self._quick_waiting.append(call)
-            elif call.may_begin:
+                self._quick_waiting[call.stream_id] = call
+            else:
                 self._begin(call)
 
     def _begin_waiting(self) -> None:
         while self._quick_waiting and self._quick_at_work < _QUICK_CALLS:
-            call = self._quick_waiting.popleft()
-            if call.may_begin:
-                self._begin(call)
+            _, call = self._quick_waiting.popitem(last=False)
+            self._begin(call)
 
     def _begin(self, call: Call) -> None:
         """Call the method, unless there are as many streams or waiting calls as there may be."""
@@ -380,7 +378,9 @@ class Session:
             self._host.open_streams -= call.has_begun and call.handler.pool is Pool.BLOCKS
             self._quick_at_work -= call.has_begun and call.handler.is_quick
             call.stop()
-            self._begin_waiting()
+            self._quick_waiting.pop(stream_id, None)
+            if self._quick_waiting:  # soon: whoever begins a call may end it, and come by here
+                self._host.loop.call_soon(self.guarded, self._begin_waiting)
         self._times.call_ended(self.now())
         self._close_if_done()
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from streamer.engines.wire.flood import Work
 from streamer.engines.wire.messages import IDENTITY, MessageReader
-from streamer.engines.wire.request import RefusedError, list_bytes, parse_head
+from streamer.engines.wire.request import RefusedError, parse_head
 from streamer.errors import Status
 
 if TYPE_CHECKING:
@@ -124,7 +124,6 @@ class Streams:
 
     def open(self, stream_id: int, fields: Sequence[Field]) -> RequestHead:
         """Begin a call; RefusedError, after which it is there, to be answered."""
-        self._account.charge(Work.FIELD_BYTE, list_bytes(fields), stream_id)
         stream = self.begin(stream_id)
         head = parse_head(fields, self._limits.max_header_list_bytes)
         if self._heads.bytes + head.held_bytes > self._limits.max_held_head_bytes:
@@ -158,6 +157,7 @@ class Streams:
         before = stream.unfinished_bytes
         try:
             messages = stream.feed(data)
+            self._account.charge(Work.MESSAGE, len(messages), stream_id)
         finally:
             self._unfinished.add(stream.unfinished_bytes - before)
         if self._unfinished.bytes > _UNFINISHED_MESSAGES * self._limits.max_request_bytes:

@@ -55,10 +55,13 @@ class Times:
         """Take note that the peer was asked for a sign of life."""
         self._pinged = now
 
-    def due(self, now: float, *, calls: int, blocked_since: float | None) -> tuple[Due, str]:
+    def due(
+        self, now: float, *, calls: int, blocked_since: float | None, is_untaken: bool = False
+    ) -> tuple[Due, str]:
         """Return what is due, and why, for the log.
 
-        `calls` are under way; `blocked_since` says when the peer stopped taking bytes.
+        `calls` are under way; `blocked_since` says when the peer stopped taking bytes,
+        `is_untaken` whether a call waits for its window: how long it may, is for it to say.
         """
         limits, keepalive = self._limits, self._limits.keepalive
         if not self._is_ready and now - self._began > limits.handshake_seconds:
@@ -71,7 +74,9 @@ class Times:
         if blocked_since is not None:  # a PING of ours would wait behind what isn't taken
             stalled = now - blocked_since > limits.stall_seconds
             return (Due.GIVE_UP, "it takes nothing") if stalled else (Due.NOTHING, "")
-        if self._pinged is not None and now - self._pinged > keepalive.timeout_seconds:
+        # haproxy doesn't even read a PING while its client doesn't read.
+        waited = 0.0 if self._pinged is None or is_untaken else now - self._pinged
+        if waited > keepalive.timeout_seconds:
             return Due.GIVE_UP, "no answer to a ping"
         if not calls and now - self._last_call > limits.idle_seconds:
             return Due.LEAVE, "idle"

@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> None:
         try:
             _cancel(channel, options.cancel, after_row=False)
             _cancel(channel, options.cancel_later, after_row=True)
-            for message, count in _messages(channel, options):
+            for message, count in _messages_in_some_try(channel, options):
                 digest.update(message)
                 if options.wait and not rows:
                     print("waiting", flush=True)
@@ -69,6 +69,9 @@ def _parsed(arguments: list[str]) -> argparse.Namespace:
         "--wait", action="store_true",
         help="after the first message say `waiting`, and wait for a line of input",
     )  # fmt: skip
+    parser.add_argument(
+        "--tries", type=int, default=1, help="of a call that is UNAVAILABLE at once"
+    )
     for option, when in ("--cancel", "at once"), ("--cancel-later", "when a row has come"):
         parser.add_argument(
             option, type=int, default=0, metavar="CALLS",
@@ -96,6 +99,25 @@ def status_of(error: grpc.RpcError) -> str:
     """Return how a call ended that raised `error`."""
     assert isinstance(error, grpc.Call)
     return f"{error.code().name}: {error.details()}"
+
+
+def _messages_in_some_try(
+    channel: grpc.Channel, options: argparse.Namespace
+) -> Iterator[tuple[bytes, int]]:
+    """Yield messages; a call that is UNAVAILABLE before its first one is tried again."""
+    for left in reversed(range(options.tries)):
+        messages = _messages(channel, options)
+        try:
+            first = next(messages, None)
+        except grpc.RpcError as error:
+            if not left or not status_of(error).startswith("UNAVAILABLE"):
+                raise
+            time.sleep(_PAUSE_SECONDS)
+            continue
+        if first is not None:
+            yield first
+            yield from messages
+        return
 
 
 def _messages(channel: grpc.Channel, options: argparse.Namespace) -> Iterator[tuple[bytes, int]]:

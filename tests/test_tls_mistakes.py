@@ -19,21 +19,23 @@ import trustme
 from click.testing import CliRunner
 
 from streamer.__main__ import main
+from streamer.client.advice import Advice
 from streamer.client.aio import AsyncEmbeddingClient
 from streamer.client.channel import tls_credentials
 from streamer.client.client import EmbeddingClient
-from streamer.client.failures import NoProgressError, ServerFailedError
+from streamer.client.failures import Failure, NoProgressError, ServerFailedError
 from streamer.client.reading import ReadPolicy
 from streamer.client.upload import Uploader, UploadPolicy
 from streamer.client.upload_segments import UploadError
 from streamer.dataset import Dataset
 from streamer.engines.tls import Certificates
+from streamer.errors import Status
 from streamer.service import EmbeddingService
 from streamer.store import EmbeddingStore
 from tests.certificates import Files
 from tests.datasets import make_batch, write_file
 from tests.engines import ENGINES, STARTERS
-from tests.wire_peer import HEALTH, Peer, eventually
+from tests.wire_peer import HEALTH, EndlessService, Peer, eventually, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,6 +46,11 @@ if TYPE_CHECKING:
     from streamer.engines.hosting import RunningEngine
 
 _ONCE = ReadPolicy(max_tries=1)
+_REFUSED = Failure(
+    Status.UNAVAILABLE,
+    "failed to connect to all addresses; last error: UNKNOWN: ipv6:%5B::1%5D:50051:"
+    " Failed to connect to remote host: Connection refused",
+)
 _PAST = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 
 
@@ -210,6 +217,49 @@ def test_client_that_connects_rightly_gets_no_advice(world: _World) -> None:
     ):
         next(client.batches())
     assert "TLS" not in str(failure.value)
+
+
+@pytest.mark.parametrize("name", ["clear text to TLS", "no certificate"])
+def test_of_a_names_addresses_any_may_say_what_is_wrong(world: _World, name: str) -> None:
+    """Of them gRPC reports the last one alone, where nobody may listen."""
+    mistake = _MISTAKES[name]
+    target = f"localhost:{world.ports[mistake.server]}"
+    advice = Advice(target, mistake.credentials(world.files))
+    assert mistake.told(world) in advice.added_to(_REFUSED).said
+
+
+def test_advice_is_looked_for_until_somebody_is_there(tmp_path: Path) -> None:
+    """A server that isn't there yet has nothing wrong, and may have later."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    advice = Advice(f"localhost:{port}", None)
+    for _ in range(5):
+        assert _REFUSED == advice.added_to(_REFUSED)
+    certificates = Certificates(*_issued(tmp_path, "sound", trustme.CA(), "localhost"))
+    with serving(EndlessService(1024), certificates=certificates, port=port):
+        assert "the server speaks TLS" in advice.added_to(_REFUSED).said
+
+
+def test_a_server_that_shuts_out_everybody_is_looked_at_a_few_times_only() -> None:
+    """It may be full, and looks are connections, too."""
+    looks: list[object] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def hang_up() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    peer, address = listener.accept()
+                    looks.append(address)
+                    peer.close()
+
+        thread = threading.Thread(target=hang_up, daemon=True)
+        thread.start()
+        advice = Advice(f"localhost:{listener.getsockname()[1]}", None)
+        for _ in range(10):
+            assert _REFUSED == advice.added_to(_REFUSED)
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    assert 1 <= len(looks) <= 3
 
 
 def test_server_that_says_nothing_is_looked_at_for_seconds_only() -> None:

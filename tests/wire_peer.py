@@ -316,14 +316,16 @@ def serving(
     max_workers: int = 4,
     gathers: bool = True,
     certificates: Certificates | None = None,
+    host: str = "127.0.0.1",
+    port: int = 0,
     **limits: Any,
 ) -> Iterator[WireEngine]:
     """Run a wire engine with these limits that looks at its clocks often."""
     with mock.patch("streamer.engines.wire.server._CHECK_SECONDS", LOOKS_SECONDS):
         engine = WireEngine(
             service,
-            host="127.0.0.1",
-            port=0,
+            host=host,
+            port=port,
             max_workers=max_workers,
             limits=Limits(**limits),
             gathers=gathers,

@@ -7,6 +7,7 @@ look takes a connection of its own, nothing of which is kept, and up to three se
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import re
 import socket
 import ssl
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from streamer.client.failures import Failure
 
 _SECONDS = 3.0
+# Looks that reach somebody and find nothing wrong: a server that is full sees no more of them.
+_FRUITLESS_LOOKS = 3
 # How the C-core words a connection that was there and came to nothing. One that is refused, or
 # a host that isn't found, needs no look.
 _CAME_TO_NOTHING = re.compile(
@@ -32,6 +35,8 @@ _CAME_TO_NOTHING = re.compile(
     r"|reset by peer|Broken pipe)",
     re.DOTALL | re.IGNORECASE,
 )
+# Of a name's addresses it reports the last one alone, which may be one where nobody listens.
+_ALL_ADDRESSES = "failed to connect to all addresses"
 _TARGET = re.compile(r"(?P<host>[^\s:/\[\]]+|\[[0-9a-fA-F:.%]+\]):(?P<port>[0-9]{1,5})")
 _GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 _FRAME_HEADER_BYTES, _SETTINGS = 9, 4
@@ -71,35 +76,78 @@ class TlsCredentials(grpc.ChannelCredentials):
 
 
 class Advice:
-    """What is wrong with how a client connects to `target`, looked for once."""
+    """What is wrong with how a client connects to `target`, looked for until it is known."""
 
     def __init__(self, target: str, credentials: grpc.ChannelCredentials | None) -> None:
         self._target = _TARGET.fullmatch(target)
         self._credentials = credentials
-        self._text: str | None = None
+        self._text = ""
+        self._looks_left = _FRUITLESS_LOOKS
 
     def added_to(self, failure: Failure) -> Failure:
         """Return `failure`, with advice if a connection has come to nothing; may take seconds."""
-        if failure.status is not Status.UNAVAILABLE or not _CAME_TO_NOTHING.search(failure.text):
+        if self._target is None:  # another kind of address of gRPC's
             return failure
-        if self._text is None:
-            self._text = self._looked()
+        host, port = self._target["host"].strip("[]"), int(self._target["port"])
+        if failure.status is not Status.UNAVAILABLE or not _may_be_tls(failure.text, host):
+            return failure
+        if not self._text and self._looks_left:
+            self._text = self._looked(host, port)
         return failure._replace(advice=self._text)
 
-    def _looked(self) -> str:
-        if self._target is None:  # another kind of address of gRPC's
-            return ""
-        host, port = self._target["host"].strip("[]"), int(self._target["port"])
-        with contextlib.suppress(OSError):  # files are gone, or nobody is there any more
-            return fit_to_show(_Look(host, port, self._credentials).advice())
+    def _looked(self, host: str, port: int) -> str:
+        """Return what is wrong at the first address of `host` where something is."""
+        end = time.monotonic() + _SECONDS
+        has_reached = False
+        for address in _addresses(host):
+            try:
+                if text := _Look(host, address, port, self._credentials, end).advice():
+                    return fit_to_show(text)
+                has_reached = True
+            except ConnectionRefusedError:
+                pass
+            except OSError:  # files are gone, or nobody answers
+                has_reached = True
+        if has_reached:
+            self._looks_left -= 1
         return ""
 
 
+def _may_be_tls(text: str, host: str) -> bool:
+    """Return whether a connection may have come to nothing, of those that gRPC has tried."""
+    return bool(_CAME_TO_NOTHING.search(text) or (_ALL_ADDRESSES in text and _is_name(host)))
+
+
+def _is_name(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return True
+    return False
+
+
+def _addresses(host: str) -> list[str]:
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, ValueError):  # there is no such name, or it can't be one
+        return []
+    return [str(address[0]) for *_, address in found]
+
+
 class _Look:
-    def __init__(self, host: str, port: int, credentials: grpc.ChannelCredentials | None) -> None:
-        self._host, self._port = host, port
+    """One look at one address of `host`, up to the time `end`."""
+
+    def __init__(
+        self,
+        host: str,
+        address: str,
+        port: int,
+        credentials: grpc.ChannelCredentials | None,
+        end: float,
+    ) -> None:
+        self._host, self._address, self._port = host, address, port
         self._credentials = credentials
-        self._end = time.monotonic() + _SECONDS
+        self._end = end
 
     def advice(self) -> str:
         if self._credentials is None:
@@ -170,7 +218,7 @@ class _Look:
     @contextlib.contextmanager
     def _connection(self) -> Iterator[socket.socket]:
         seconds = max(self._end - time.monotonic(), 0.1)
-        with socket.create_connection((self._host, self._port), seconds) as peer:
+        with socket.create_connection((self._address, self._port), seconds) as peer:
             yield peer
 
     @contextlib.contextmanager

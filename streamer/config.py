@@ -54,7 +54,8 @@ def _packages(value: Any) -> Any:  # noqa: ANN401
     """Split `a.b, c` into packages of protobuf; ValueError."""
     if not isinstance(value, str):
         return value
-    packages = [package.strip() for package in value.split(",")] if value.strip() else []
+    listed = value.strip().removesuffix(",")
+    packages = [package.strip() for package in listed.split(",")] if listed else []
     for package in packages:
         if not _PACKAGE.fullmatch(package):
             message = f"{package!r} is no protobuf package, such as com.example.jobs"

@@ -14,6 +14,7 @@ line in a file beside the log: where only the log itself may be written, it can'
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -97,8 +98,20 @@ class LogFile(logging.Handler):
         super().close()
 
     def _open(self) -> int:
+        """Open the file; a pipe without waiting for whoever is to read it.
+
+        Nor are lines waited for that the pipe has no room for: they are left out.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+        try:
+            descriptor = os.open(self.path, flags, 0o666)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                raise OSError(errno.ENXIO, "it is a pipe that nobody reads") from None
+            raise
+        os.set_blocking(descriptor, not stat.S_ISFIFO(os.fstat(descriptor).st_mode))
+        return descriptor
 
     def _open_again(self) -> None:
         descriptor = self._open()

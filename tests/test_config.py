@@ -101,6 +101,7 @@ def test_wrong_value_is_an_error_that_names_the_variable(
         ("LOG_LEVEL", "debug", "DEBUG"),
         ("SERVICE_ALIASES", "com.alpha.backend.grpc, x_1", ("com.alpha.backend.grpc", "x_1")),
         ("SERVICE_ALIASES", "", ()),
+        ("SERVICE_ALIASES", "com.alpha.backend.grpc, ", ("com.alpha.backend.grpc",)),
     ],
 )
 def test_values_may_be_written_as_people_do(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import pickle
 import re
 import signal
@@ -215,6 +217,8 @@ def test_server_waits_for_a_sound_dataset(
         (["serve"], {"GRPC_PORT": "x"}, 2, "GRPC_PORT is 'x'"),
         (["serve", "--port", "0", "--host", "192.0.2.1"], {}, 1, "can't listen on 192.0.2.1:0"),
         (["serve"], {"LOG_FILE": "/dev/null/x"}, 2, "LOG_FILE /dev/null/x"),
+        (["serve"], {"LOG_FILE": "pipe"}, 2, "LOG_FILE pipe: it is a pipe that nobody reads"),
+        (["serve", "--host", "unix:"], {}, 1, "unix: wants the path of a socket file"),
         (["serve", "--engine", "steam"], {}, 2, "--engine"),
         (["verify", "bad.arrow"], {}, 1, "python -m convert"),
         (["info", "none.arrow"], {}, 1, "no dataset file none.arrow"),
@@ -225,6 +229,8 @@ def test_what_is_wrong_is_one_line_and_an_exit_code(
 ) -> None:
     """No traceback for what a user can mend."""
     (small / "bad.arrow").write_bytes(b"something else entirely")
+    with contextlib.suppress(FileExistsError):
+        os.mkfifo(small / "pipe")
 
     out = _run(small, "-m", "streamer", *arguments, **variables)
 

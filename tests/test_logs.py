@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import re
+import select
 import shutil
 import subprocess
 import sys
@@ -118,6 +120,36 @@ def test_a_full_file_is_moved_and_five_are_kept(tmp_path: Path, told: _Told) -> 
         (tmp_path / name).read_text() for name in names
     ]
     assert [] == told.lines
+
+
+def test_a_pipe_is_written_as_long_as_it_has_room(tmp_path: Path, told: _Told) -> None:
+    """Nobody waits for its reader, neither at the start nor later; what is left out is said."""
+    path = tmp_path / "x.log"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    clock = _Clock()
+    with contextlib.closing(LogFile(path, told, clock=clock)) as handler:
+        _say(handler, "first")
+        assert b"first\n" == os.read(reader, 100)
+        for _ in range(100):
+            _say(handler, "x" * 4000)
+        [line] = told.lines
+        assert f"can't be written: {os.strerror(errno.EAGAIN)}; until it can, lines are" in line
+        while select.select([reader], [], [], 0)[0]:
+            os.read(reader, 1 << 16)
+        clock.now += 60
+        _say(handler, "last")
+        assert os.read(reader, 1 << 16).startswith(b"last\n")
+
+        os.close(reader)
+        with pytest.raises(OSError, match="it is a pipe that nobody reads"):
+            handler.look_again()
+
+
+def test_other_files_are_waited_for(tmp_path: Path, told: _Told) -> None:
+    """As a disk's may have to be."""
+    with contextlib.closing(LogFile(tmp_path / "x.log", told)) as handler:
+        assert os.get_blocking(handler._descriptor)
 
 
 @pytest.mark.parametrize("how", ["rename", "copytruncate", "remove the folder"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from typing import TYPE_CHECKING, Any
 
 from streamer.engines.grpcio import GrpcioEngine
@@ -69,5 +71,13 @@ def start_wire(
     )
 
 
+def _has_ipv6() -> bool:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as loopback:
+        loopback.bind(("::1", 0))
+        return True
+    return False
+
+
+HAS_IPV6 = _has_ipv6()
 STARTERS: dict[str, Callable[..., RunningEngine]] = {"grpcio": start_grpcio, "wire": start_wire}
 ENGINES = list(STARTERS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 from typing import TYPE_CHECKING, Any
@@ -9,14 +10,18 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import psutil
 import pytest
+import trustme
 
 from streamer.dataset import Dataset
+from streamer.engines.addresses import counted_address
 from streamer.engines.keepalive import ConnectionAge
+from streamer.engines.tls import Certificates
 from streamer.engines.wire.limits import Limits
 from streamer.engines.wire.times import Due, Times
 from streamer.service import EmbeddingService
+from tests.certificates import Files, client_context
 from tests.datasets import write_dataset
-from tests.engines import ENGINES, STARTERS
+from tests.engines import ENGINES, HAS_IPV6, STARTERS
 from tests.wire_peer import HEALTH, ROWS, EndlessService, Peer, eventually, serving
 
 if TYPE_CHECKING:
@@ -146,3 +151,57 @@ def test_an_address_has_so_many_connections(caplog: pytest.LogCaptureFixture) ->
 
         assert eventually(admitted)
         assert eventually(lambda: "that MAX_CONNECTIONS_PER_ADDRESS allows" in caplog.text)
+
+
+@pytest.mark.parametrize("name", ["spiffe:jobs:batch", "ipv4:127.0.0.1"])
+def test_a_certificates_subject_does_not_change_the_address(tmp_path: Path, name: str) -> None:
+    """Whatever is in it: a colon made each connection one from elsewhere."""
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    context = client_context(ca, "h2")
+    ca.issue_cert("client", common_name=name).configure_cert(context)
+    certificates = Certificates(*Files.made(tmp_path, ca), tmp_path / "ca.pem")
+    with (
+        serving(
+            EndlessService(1024), certificates=certificates, max_connections_per_address=2
+        ) as server,
+        Peer(server.port, tls=context) as first,
+        Peer(server.port, tls=context) as second,
+    ):
+        first.unary(HEALTH)
+        second.unary(HEALTH)
+        with pytest.raises(OSError, match=r"(?i)eof|reset"):
+            Peer(server.port, tls=context)
+
+
+@pytest.mark.skipif(not HAS_IPV6, reason="this machine has no IPv6")
+def test_addresses_of_ipv6_are_bounded_too() -> None:
+    """By way of a listener for both families, IPv4's are those of IPv4."""
+    with contextlib.ExitStack() as running:
+        server = running.enter_context(
+            serving(EndlessService(1024), host="::", max_connections_per_address=1)
+        )
+        for address in ("::1", "127.0.0.1", "127.0.0.2"):
+            own = (address, 0)
+            port = (address, server.port)
+            first = running.enter_context(socket.create_connection(port, _SECONDS, own))
+            first.sendall(b"PRI")
+            with socket.create_connection(port, _SECONDS, own) as second:
+                assert b"" == second.recv(100)
+
+
+@pytest.mark.parametrize(
+    ("host", "counted"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2::1", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff:ffff:ffff:ffff", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
+        ("fe80::1%lo", "fe80::/64"),
+        ("::1", "::/64"),
+    ],
+)
+def test_a_client_of_ipv6_has_its_whole_prefix(host: str, counted: str) -> None:
+    """Else it would have 2**64 addresses, each with connections of its own."""
+    assert counted == counted_address(host)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -20,7 +20,7 @@ from streamer.dataset import Dataset
 from streamer.engines.addresses import AddressError
 from streamer.service import EmbeddingService
 from tests.datasets import write_dataset
-from tests.engines import ENGINES, STARTERS
+from tests.engines import ENGINES, HAS_IPV6, STARTERS
 from tests.health import checked
 from tests.serving import Serving
 
@@ -30,16 +30,6 @@ if TYPE_CHECKING:
 _SECONDS = 60.0
 _ROWS = 20
 _ROOT = Path(__file__).parent.parent
-
-
-def _has_ipv6() -> bool:
-    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as loopback:
-        loopback.bind(("::1", 0))
-        return True
-    return False
-
-
-_HAS_IPV6 = _has_ipv6()
 
 
 @pytest.fixture(params=ENGINES)
@@ -82,7 +72,7 @@ def _connects(address: str, port: int) -> bool:
     return True
 
 
-@pytest.mark.skipif(not _HAS_IPV6, reason="this machine has no IPv6")
+@pytest.mark.skipif(not HAS_IPV6, reason="this machine has no IPv6")
 @pytest.mark.parametrize(
     ("host", "shown", "reached"),
     [
@@ -155,6 +145,33 @@ def test_a_socket_file_is_replaced_only_if_nobody_listens(
     assert "precious" == Path("file").read_text()
 
 
+@pytest.mark.parametrize(
+    ("host", "why"),
+    [
+        ("unix:", "'unix:': unix: wants the path of a socket file"),
+        ("unix:\0name", r"'unix:\x00name': no file can have a NUL in its path"),
+        ("unix:na\0me", r"'unix:na\x00me': no file can have a NUL in its path"),
+        (f"unix:{'x' * 108}", f"'unix:{'x' * 55}'... (113 characters): the path is too long"),
+        (f"{'x' * 64}.example", f"'{'x' * 60}'... (72 characters): it is neither a name nor"),
+    ],
+    ids=["no path", "NUL first", "NUL", "a long path", "a long name"],
+)
+def test_an_address_that_nobody_can_have_is_an_error(
+    engine: str, path: Path, folder: Path, host: str, why: str
+) -> None:
+    """Said at start, in a line of bounded length; without a file there is no socket, either."""
+    with pytest.raises(AddressError, match=re.escape(f"can't listen on {why}")):
+        _start(engine, path, host=host)
+    assert [] == list(folder.iterdir())
+
+
+def test_the_longest_path_of_a_socket_file_will_do(path: Path, folder: Path) -> None:
+    """107 bytes."""
+    server = _start("wire", path, host=f"unix:{'x' * 107}")
+    server.stop(0)
+    assert [] == list(folder.iterdir())
+
+
 def test_serve_listens_on_all_addresses_unless_told_otherwise(
     engine: str, path: Path, folder: Path
 ) -> None:
@@ -162,7 +179,7 @@ def test_serve_listens_on_all_addresses_unless_told_otherwise(
     server = Serving(folder, "--engine", engine, "--data", str(path))
     port = int(server.target.rpartition(":")[2])
     try:
-        expected = ["127.0.0.1", "::1"] if _HAS_IPV6 else ["127.0.0.1"]
+        expected = ["127.0.0.1", "::1"] if HAS_IPV6 else ["127.0.0.1"]
         assert expected == [a for a in ("127.0.0.1", "::1") if _connects(a, port)]
     finally:
         server.stop()

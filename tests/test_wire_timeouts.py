@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import socket
 import threading
 import time
@@ -291,6 +292,31 @@ def test_idle_reflection_streams_do_not_stop_health_watches(service: EndlessServ
         watch = peer.call("/grpc.health.v1.Health/Watch")
 
         assert peer.until(lambda: peer.received(watch) > 0)
+
+
+def test_idle_reflection_streams_give_their_threads_back(
+    service: EndlessService, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They end as uploads do that send nothing; those that ask are answered."""
+    caplog.set_level(logging.WARNING)
+    with (
+        serving(service, max_workers=2, stall_seconds=2) as server,
+        Peer(server.port) as idle,
+        Peer(server.port) as other,
+    ):
+        heads = [idle.headers(REFLECTION) for _ in range(2)]
+        idle.send(*heads)
+        idle.unary(HEALTH)
+        other.unary(REFLECTION, b"\x3a\x01*")  # field 7 asks for a list of services
+
+        assert all(idle.until_ended(head.stream_id) for head in heads)
+        for head in heads:
+            trailers = idle.trailers[head.stream_id]
+            assert _CANCELLED == trailers["grpc-status"]
+            assert "the client has sent nothing for 2 s" == trailers["grpc-message"]
+        idle.unary(HEALTH)
+    assert 2 == caplog.text.count("ended: the client has sent nothing for 2 s")
+    assert "Traceback" not in caplog.text
 
 
 def test_connection_beyond_the_limit_is_closed_until_there_is_room(

@@ -11,6 +11,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convert.foreign_text import quoted
 from streamer.errors import StreamerError
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 UNIX = "unix:"
 _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+_MAX_SOCKET_PATH_BYTES = 107  # sockaddr_un of Linux, without the NUL at its end
 # RFC 6761 section 6.3: the name means this machine, also where /etc/hosts knows one of them alone.
 _LOCALHOST = ("127.0.0.1", "::1")
 
@@ -40,7 +42,7 @@ def listening_sockets(host: str, port: int) -> list[socket.socket]:
     listeners: list[socket.socket] = []
     try:
         if host.startswith(UNIX):
-            return [_listen_at(host.removeprefix(UNIX))]
+            return [_listen_at(_socket_path(host))]
         for family, address in _addresses(host):
             shared_port = listeners[0].getsockname()[1] if listeners else port
             try:
@@ -55,6 +57,9 @@ def listening_sockets(host: str, port: int) -> list[socket.socket]:
         if error.errno == errno.EADDRINUSE and not host.startswith(UNIX):
             why = "the port is in use; choose another with --port or GRPC_PORT"
         message = f"can't listen on {format_address(host, port)}: {why}"
+        raise AddressError(message) from None
+    except ValueError:  # what no resolver is asked for, such as a label of 64 characters
+        message = f"can't listen on {quoted(host)}: it is neither a name nor an address"
         raise AddressError(message) from None
     return listeners
 
@@ -82,6 +87,18 @@ def format_address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def counted_address(host: str) -> str:
+    """Return what connections of one client have in common: its address, of IPv6 the /64.
+
+    Whoever has one address of IPv6 commonly has all of its /64 (RFC 6177).
+    """
+    address = _parsed(host)
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    network = ipaddress.IPv6Address(int(address) >> 64 << 64)
+    return f"{network}/64"
+
+
 def is_local(host: str) -> bool:
     """Return whether a server that listens on `host` is reached from this machine alone."""
     if host.startswith(UNIX):
@@ -93,9 +110,14 @@ def is_local(host: str) -> bool:
 
 
 def _is_loopback(address: str) -> bool:
+    return _parsed(address).is_loopback
+
+
+def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return an address; one of IPv4 that IPv6 has mapped is IPv4's."""
     parsed = ipaddress.ip_address(address)
     mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
-    return (mapped or parsed).is_loopback
+    return mapped or parsed
 
 
 def _without_brackets(host: str) -> str:
@@ -123,6 +145,25 @@ def _listen(family: int, address: str, port: int) -> socket.socket:
     except OSError:
         listener.close()
         raise
+
+
+def _socket_path(host: str) -> str:
+    """Return PATH of unix:PATH; AddressError if no file can have it.
+
+    To the system an empty path, or one that begins with NUL, is a socket without a file.
+    """
+    path = host.removeprefix(UNIX)
+    why = ""
+    if not path:
+        why = "unix: wants the path of a socket file"
+    elif "\0" in path:
+        why = "no file can have a NUL in its path"
+    elif len(os.fsencode(path)) > _MAX_SOCKET_PATH_BYTES:
+        why = f"the path is too long: a socket file's has {_MAX_SOCKET_PATH_BYTES} bytes at most"
+    if why:
+        message = f"can't listen on {quoted(host)}: {why}"
+        raise AddressError(message)
+    return path
 
 
 def _listen_at(path: str) -> socket.socket:

@@ -17,7 +17,12 @@ import numpy as np
 import pyarrow as pa
 
 from streamer.codec.frames import JoinedFrames, prefixes
-from streamer.engines.wire.context import AbortedError, CallFailedError, CancelledError
+from streamer.engines.wire.context import (
+    AbortedError,
+    CallFailedError,
+    CancelledError,
+    SilentClientError,
+)
 from streamer.errors import Status, StreamerError, answer_for
 from streamer.service import VERSION_HEADER, Caller, parse_request
 
@@ -121,8 +126,11 @@ def _failures_as_statuses(caller: Caller) -> Iterator[None]:
         raise CallFailedError(status, text) from None
 
 
-def servicer_handler(handler: grpc.RpcMethodHandler[Any, Any]) -> Handler:
-    """Return the handler of a method that a generated add_...Servicer_to_server made."""
+def servicer_handler(handler: grpc.RpcMethodHandler[Any, Any], patience_seconds: float) -> Handler:
+    """Return the handler of a method that a generated add_...Servicer_to_server made.
+
+    If it takes a stream, it waits so long for a message.
+    """
     behaviour = _behaviour(handler)
     takes_stream, gives_stream = handler.request_streaming, handler.response_streaming
 
@@ -138,7 +146,11 @@ def servicer_handler(handler: grpc.RpcMethodHandler[Any, Any]) -> Handler:
             return framed
 
         with _failures_as_grpcio_has_them(context):
-            request = _requests(handler, context) if takes_stream else _request(handler, context)
+            request = (
+                _requests(handler, context, patience_seconds)
+                if takes_stream
+                else _request(handler, context)
+            )
             if push:
                 behaviour(request, context, send)
             elif gives_stream:
@@ -185,6 +197,9 @@ def _failures_as_grpcio_has_them(
         raise CallFailedError(Status.CANCELLED, "the call was cancelled") from None
     except AbortedError:
         raise CallFailedError(Status.UNKNOWN, "RPC Aborted") from None
+    except SilentClientError as silence:
+        _log.warning("call from %s ended: %s", context.peer(), silence)
+        raise CallFailedError(silence.status, str(silence)) from None
     except Exception as error:
         _log.exception("call from %s failed", context.peer())
         raise CallFailedError(Status.UNKNOWN, f"Exception {doing}: {error}") from None
@@ -202,9 +217,12 @@ def _request(handler: grpc.RpcMethodHandler[Any, Any], context: Context) -> Any:
     return _parsed(handler, _only_request(context), context)
 
 
-def _requests(handler: grpc.RpcMethodHandler[Any, Any], context: Context) -> Iterator[Any]:
-    for message in context.requests:
-        yield _parsed(handler, message, context)
+def _requests(
+    handler: grpc.RpcMethodHandler[Any, Any], context: Context, patience_seconds: float
+) -> Iterator[Any]:
+    for messages in context.requests.runs(patience_seconds):
+        for message in messages:
+            yield _parsed(handler, message, context)
 
 
 def _parsed(handler: grpc.RpcMethodHandler[Any, Any], message: bytes, context: Context) -> Any:  # noqa: ANN401

@@ -44,7 +44,8 @@ class Limits(NamedTuple):
     idle_seconds: float = 900
     # A stream whose peer takes nothing. A batch server may be writing to its database
     # meanwhile, but hardly for longer than this.
-    # And an upload that sends nothing, though it may: it holds a thread that others wait for.
+    # And an upload, or another stream of requests, that sends nothing, though it may: it holds a
+    # thread that others wait for.
     stall_seconds: float = 300
     # How much work without progress is borne, as a multiple of flood.py's buckets.
     flood_tolerance: float = 1.0

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from streamer.engines.addresses import (
-    UNIX,
     bound_port,
     close_listeners,
+    counted_address,
     format_address,
     listening_sockets,
 )
@@ -117,6 +117,7 @@ class WireServer:
         self.held = Held()
         self.flood = FloodAccount(limits.flood_tolerance, self.loop.time())
         self._sessions: set[Session] = set()
+        self._addresses: dict[Session, str] = {}  # of those that aren't at a socket file
         self.open_streams = 0
         self._refused: Counter[str] = Counter()
         self._empty = asyncio.Event()
@@ -150,7 +151,7 @@ class WireServer:
         try:
             for generic in self._generic_handlers:
                 if (found := generic.service(details)) is not None:
-                    return servicer_handler(found)
+                    return servicer_handler(found, self.limits.stall_seconds)
         except Exception:
             _log.exception("a generic handler failed")
             raise CallFailedError(Status.UNKNOWN, "Error in service handler!") from None
@@ -180,6 +181,7 @@ class WireServer:
 
     def closed(self, session: Session) -> None:
         self._sessions.discard(session)
+        self._addresses.pop(session, None)
         if not self._sessions:
             self._empty.set()
 
@@ -202,29 +204,33 @@ class WireServer:
                 self.loop.remove_reader(each)
             self.loop.call_later(_RETRY_ACCEPT_SECONDS, self._listen)
             return
-        peer = _peer_name(peer_socket, address)
-        if bound := self._reached_bound(peer):
+        is_unix = peer_socket.family == socket.AF_UNIX
+        counted = "" if is_unix else counted_address(address[0])
+        if bound := self._reached_bound(counted):
             peer_socket.close()
             self._refused[bound] += 1
             return
         peer_socket.settimeout(0)  # never block
-        if peer_socket.family != socket.AF_UNIX:
+        if not is_unix:
             peer_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self._tls is None:
+        peer = _peer_name(peer_socket, address)
+        link = (
             SocketLink(self, self._pump, peer_socket, peer)
-        else:
-            TlsLink(self, self._pump, peer_socket, peer, self._tls())
+            if self._tls is None
+            else TlsLink(self, self._pump, peer_socket, peer, self._tls())
+        )
+        if counted:
+            self._addresses[link.session] = counted
 
-    def _reached_bound(self, peer: str) -> str:
+    def _reached_bound(self, address: str) -> str:
         """Return what keeps another connection out, for the log; nothing if it may come."""
         limits = self.limits
         if len(self._sessions) >= limits.max_connections:
             return f"{limits.max_connections} that MAX_CONNECTIONS"
-        address, _, _ = peer.rpartition(":")
         most = limits.max_connections_per_address
-        if most is None or peer.startswith(UNIX):
+        if most is None or not address:
             return ""
-        same = sum(session.peer.rpartition(":")[0] == address for session in self._sessions)
+        same = sum(each == address for each in self._addresses.values())
         return f"{most} that MAX_CONNECTIONS_PER_ADDRESS" if same >= most else ""
 
     def _check(self) -> None:

@@ -176,6 +176,7 @@ def test_newcomers_get_little_when_the_server_has_nothing_left() -> None:
     assert not late.is_in_good_standing
     late.charge(Work.HEADERS, 10)
     assert 0 == late.wait_seconds
+    assert server.connection(4.0).is_in_good_standing  # soon after it is over
 
 
 def test_progress_is_made_beside_a_server_that_has_nothing_left() -> None:

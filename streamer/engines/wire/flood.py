@@ -139,6 +139,8 @@ _HOP_PER_SECOND = 6_000.0
 # All connections together: half of the loop's time for what leads nowhere.
 _SERVER_MICROSECONDS = 250_000.0
 _SERVER_PER_SECOND = 500_000.0
+# What the server owes at the most, of its own: when an attack is over, its debt soon is, too.
+_MOST_SERVER_DEBT_SECONDS = 1.0
 # A debt is looked at again after this long, however large it is: answers may have paid it.
 _MAX_WAIT_SECONDS = 0.1
 
@@ -204,8 +206,13 @@ class FloodAccount:
     def draw(self, work: float, at_least: float = 0.0) -> float:
         """Take `work`, or what there is, for a connection; return how much that is."""
         given = max(min(work, self.bucket.left), at_least)
-        self.bucket.left -= given
+        self.spend(given)
         return given
+
+    def spend(self, work: float) -> None:
+        """Pay for what no connection can pay for any more."""
+        most = _MOST_SERVER_DEBT_SECONDS * self.bucket.per_second
+        self.bucket.left = max(self.bucket.left - work, min(self.bucket.left, -most))
 
 
 class ConnectionAccount:
@@ -249,7 +256,7 @@ class ConnectionAccount:
 
     def let_go(self) -> None:
         """Take note that the connection is gone, with its calls; the server pays for those."""
-        self._server.bucket.spend(sum(call.used for call in self._calls.values()))
+        self._server.spend(sum(call.used for call in self._calls.values()))
         self._calls.clear()
 
     def charge(self, work: Work, amount: float = 1.0, stream_id: int = 0) -> float:

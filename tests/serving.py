@@ -27,6 +27,22 @@ def environment(**extra: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(_ROOT), **extra}
 
 
+_EXECUTE = """
+import os, resource, sys
+name, soft, hard, *command = sys.argv[1:]
+resource.setrlimit(getattr(resource, name), (int(soft), int(hard)))
+os.execv(command[0], command)
+"""
+
+
+def limited(name: str, soft: int, hard: int, *command: str) -> list[str]:
+    """Return a command that runs `command` under a limit, such as RLIMIT_AS.
+
+    Popen's preexec_fn would run Python in a fork of this process, whose gRPC threads it lacks.
+    """
+    return [sys.executable, "-c", _EXECUTE, name, str(soft), str(hard), *command]
+
+
 @contextlib.contextmanager
 def terminal() -> Iterator[tuple[Callable[[], None], dict[str, Any]]]:
     """Yield what closes a terminal, and options of Popen that make it the process's."""
@@ -58,17 +74,18 @@ class Serving:
         settings: Mapping[str, str] | None = None,
         popen: Mapping[str, Any] | None = None,
         command: str = "serve",
+        limit: tuple[str, int, int] | None = None,
     ) -> None:
         self.log = folder / "server.log"
+        line = [sys.executable, "-m", "streamer", command, "--port", "0", *arguments]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "streamer", command, "--port", "0", *arguments],
+                limited(*limit, *line) if limit else line,
                 cwd=folder, env=environment(**settings or {}), stdout=subprocess.PIPE,
                 stderr=log, text=True, **popen or {},
             )  # fmt: skip
         assert self.process.stdout
-        line = self.process.stdout.readline()
-        match = re.fullmatch(r"listening on (.+):(\d+)\n", line)
+        match = re.fullmatch(r"listening on (.+):(\d+)\n", self.process.stdout.readline())
         assert match, self.log.read_text()
         self.target = f"127.0.0.1:{match[2]}"
 

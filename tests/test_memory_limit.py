@@ -31,10 +31,7 @@ _SECONDS = 120
 
 def _limited(folder: Path, size: int) -> Serving:
     """Serve a dataset in a process that may map `size` bytes."""
-    return Serving(
-        folder, "--data", "jobs.arrow",
-        popen={"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_AS, (size, size))},
-    )  # fmt: skip
+    return Serving(folder, "--data", "jobs.arrow", limit=("RLIMIT_AS", size, size))
 
 
 def _rows(server: Serving, chunk_size: int) -> str:

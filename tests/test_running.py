@@ -6,7 +6,6 @@ import base64
 import contextlib
 import os
 import re
-import resource
 import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -34,7 +33,6 @@ from tests.test_upload_service import MemorySink
 from tests.wire_peer import HEALTH, ROWS, STREAM, Peer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from streamer.engines.hosting import RunningEngine
@@ -252,15 +250,11 @@ def test_a_fatal_error_leaves_the_stacks_behind(tmp_path: Path) -> None:
     assert "most recent call first" in server.log.read_text()
 
 
-def _limit_files(soft: int, hard: int) -> Callable[[], None]:
-    return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
 def test_a_low_limit_of_open_files_lowers_the_number_of_connections(tmp_path: Path) -> None:
     """It is said at start; then all that fit are served, and the next is refused, not an error."""
     with contextlib.ExitStack() as stack:
-        options = {"preexec_fn": _limit_files(64, 64)}
-        server = stack.enter_context(Serving(tmp_path, "--engine", "wire", popen=options))
+        limit = ("RLIMIT_NOFILE", 64, 64)
+        server = stack.enter_context(Serving(tmp_path, "--engine", "wire", limit=limit))
         said = re.search(
             r"WARNING \[commands.open_files\] - only (\d+) connections fit, not the 512 of"
             r" MAX_CONNECTIONS: the limit of open files \(ulimit -n\) is 64, and (\d+) may",
@@ -281,8 +275,8 @@ def test_a_low_limit_of_open_files_lowers_the_number_of_connections(tmp_path: Pa
 
 def test_the_soft_limit_of_open_files_is_raised(tmp_path: Path) -> None:
     """As far as the hard one permits, and no further than needed."""
-    options = {"preexec_fn": _limit_files(64, 4096)}
-    with Serving(tmp_path, popen=options, settings={"MAX_CONNECTIONS": "100"}) as server:
+    limit = ("RLIMIT_NOFILE", 64, 4096)
+    with Serving(tmp_path, limit=limit, settings={"MAX_CONNECTIONS": "100"}) as server:
         soft, hard = psutil.Process(server.process.pid).rlimit(psutil.RLIMIT_NOFILE)
         log = server.log.read_text()
 
@@ -294,8 +288,7 @@ def test_the_soft_limit_of_open_files_is_raised(tmp_path: Path) -> None:
 
 def test_grpcio_says_how_many_connections_fit(tmp_path: Path) -> None:
     """Its engine knows no bound of connections; that they don't fit is said all the same."""
-    options = {"preexec_fn": _limit_files(64, 64)}
-    with Serving(tmp_path, "--engine", "grpcio", popen=options) as server:
+    with Serving(tmp_path, "--engine", "grpcio", limit=("RLIMIT_NOFILE", 64, 64)) as server:
         assert "connections fit, not the 512" in server.log.read_text()
 
 

@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -49,6 +48,7 @@ from tests.datasets import (
     write_file,
 )
 from tests.forks import Ended, run_module
+from tests.serving import limited
 from tests.wire_peer import DEADLINES_SECONDS, PATIENCE_SECONDS
 
 if TYPE_CHECKING:
@@ -735,10 +735,9 @@ def test_a_full_disk_ends_it_and_loses_nothing(
     with BatchServer([fail(set(failing))] * 6) as server:
         command = [sys.executable, "-m", "streamer", "upload", "--data", "jobs.arrow"]
         ended = subprocess.run(
-            [*command, "--to", server.target], cwd=jobs.parent, capture_output=True, text=True,
+            limited("RLIMIT_FSIZE", room, room, *command, "--to", server.target),
+            cwd=jobs.parent, capture_output=True, text=True, check=False,
             env={**os.environ, "PYTHONPATH": str(_ROOT), "UPLOAD_SEGMENT_ROWS": "100"},
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
-            check=False,
         )  # fmt: skip
         calls = len(server.calls)
         again = _upload(jobs.parent, "--to", server.target)

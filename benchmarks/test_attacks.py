@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from benchmarks.conftest import Certificate
 
-_SECONDS = 3.0
+_SECONDS = 1.5
 _QUICK_SECONDS = 0.2
 _QUICK_FRAMES = 2000
 _PAGE = ROOT / "docs" / "attacks.md"

@@ -239,7 +239,10 @@ def test_open_calls_of_a_server_hold_a_bounded_amount_of_memory() -> None:
         events = receive_all(connection, handshake() + b"".join(requests_of(range(1, 201, 2))))
         opened += len(calls_of(events))
     assert 200 < opened < 1_000
-    assert held.bytes < 1_010_000
+    assert held.bytes < 1_000_000 + 10 * 70_000
+    late = Connection(limits, 0.0, held)
+    assert [1] == calls_of(receive_all(late, handshake() + requests_of([1])[0]))  # holds little
+    late.lost()
     for connection in connections:
         connection.lost()
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 # Messages of the largest permitted size that a connection may have begun and not finished.
 _UNFINISHED_MESSAGES = 4
-# A message of which less has come goes on when the server holds too much of others.
+# A message of which less has come goes on when the server holds too much of others, and so does a
+# connection whose calls hold less.
 _LITTLE_BYTES = 65_536
 # What a call takes besides, here and in h2; 77,000 of them were 255 MB.
 _CALL_BYTES = 3_300
@@ -129,7 +130,8 @@ class Streams:
         if self._heads.bytes + head.held_bytes > self._limits.max_held_head_bytes:
             text = "the calls of this connection have too much metadata together"
             raise RefusedError(Status.RESOURCE_EXHAUSTED, text)
-        if self._heads.of_all.bytes > self._limits.max_held_bytes:
+        is_much = self._heads.bytes > _LITTLE_BYTES  # whoever holds little isn't at fault
+        if is_much and self._heads.of_all.bytes > self._limits.max_held_bytes:
             text = "the calls of this server have too much metadata together"
             raise RefusedError(Status.RESOURCE_EXHAUSTED, text)
         stream.begin(head)

@@ -8,6 +8,8 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +30,7 @@ from streamer.upload_service import UploadService
 from tests.certificates import Files, read_all, secure_channel
 from tests.datasets import write_dataset
 from tests.engines import ENGINES
-from tests.serving import Serving, terminal
+from tests.serving import Serving, environment, terminal
 from tests.test_upload_service import MemorySink
 from tests.wire_peer import HEALTH, ROWS, STREAM, Peer
 
@@ -186,6 +188,26 @@ def test_hangup_does_not_stop_a_server_that_starts(tmp_path: Path) -> None:
             with Serving(tmp_path, *options, command="receive", popen=_NO_TERMINAL) as server:
                 hung_up.result()
                 assert 0 == server.stop()
+
+
+_STOPS_BY_A_SIGNAL = """
+import os, signal, threading
+from streamer.commands.signals import OperatorSignals
+signals = OperatorSignals()
+other = threading.Thread(target=threading.Event().wait, daemon=True)
+other.start()
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP, signal.SIGTERM])
+threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGHUP)).start()
+signals.wait_for_stop(lambda: os.kill(os.getpid(), signal.SIGTERM))
+"""
+
+
+def test_signals_that_do_not_interrupt_the_main_thread_are_noticed() -> None:
+    """They come to another thread, or just before the main one begins to wait."""
+    command = [sys.executable, "-c", _STOPS_BY_A_SIGNAL]
+    subprocess.run(
+        command, check=True, timeout=_SECONDS, env=environment(), start_new_session=True
+    )
 
 
 def test_a_closed_terminal_stops_the_server(tmp_path: Path) -> None:

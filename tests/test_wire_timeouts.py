@@ -138,11 +138,14 @@ def test_preface_that_comes_byte_by_byte_is_understood(service: EndlessService) 
 def test_peer_that_vanished_is_given_up(service: EndlessService) -> None:
     """A peer that answers no ping loses its connection, once its calls have waited long enough."""
     with (
-        serving(service, stall_seconds=0.5, keepalive=Keepalive(0.3, 0.3)) as server,
+        serving(service, stall_seconds=50, keepalive=Keepalive(20, 20)) as server,
         Peer(server.port) as peer,
     ):
         peer.replies = False
-        peer.call(STREAM)
+        assert peer.until_received(peer.call(STREAM), WINDOW)
+        for _ in range(3):  # a ping, then no answer, then the call has waited, too
+            assert not peer.is_closed
+            _pass_time(server, 21)
 
         assert peer.until_closed()
         assert 1 == peer.pings
@@ -569,11 +572,17 @@ def test_calls_that_wait_for_a_thread_are_bounded(service: EndlessService) -> No
 def test_calls_that_a_full_pool_refuses_end_alone() -> None:
     """One call's end lets the next one begin, which is refused, and so on: 256 in a row."""
     gate = threading.Event()
+    at_work = []
+
+    def wait(*_: object) -> bytes:
+        at_work.append(1)
+        gate.wait()
+        return b""
 
     class Slow(grpc.GenericRpcHandler):
         def service(self, handler_call_details: Any) -> Any:
             del handler_call_details
-            return grpc.unary_unary_rpc_method_handler(lambda *_: gate.wait(100) and b"")
+            return grpc.unary_unary_rpc_method_handler(wait)
 
     limits = Limits(max_waiting_calls=10)
     server = WireServer(host="127.0.0.1", port=0, limits=limits)
@@ -588,6 +597,7 @@ def test_calls_that_a_full_pool_refuses_end_alone() -> None:
 
     with Peer(server.port) as peer, Peer(server.port) as other:
         call(peer, 256)
+        assert eventually(lambda: len(at_work) == 2)  # all threads
         call(other, 8)
         peer.send(RstStreamFrame(1, 8))
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import queue
 import signal
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,11 @@ class OperatorSignals:
     """Takes the signals from when it is made, in the main thread."""
 
     def __init__(self) -> None:
-        self._came: queue.SimpleQueue[int] = queue.SimpleQueue()  # whose put is reentrant
+        # Each signal is a byte in a pipe from the moment it comes. A lock or a queue may be
+        # waited for just after Python has looked for signals, and then it isn't woken by one.
+        self._came, wakeup = os.pipe()
+        os.set_blocking(wakeup, False)
+        signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
         # A terminal that is being closed is nobody's any more: it can't be asked for later.
         self._hangup_stops = has_terminal()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -35,23 +38,29 @@ class OperatorSignals:
 
     def wait_for_stop(self, look_again: Callable[[], None]) -> None:
         """Return when the server is to stop; call `look_again` for every other SIGHUP."""
-        while not self._stops(number := self._came.get()):
-            _log.info("SIGHUP: looking again at the files in use")
-            try:
-                look_again()
-            except Exception:  # nobody has foreseen it, and the server must not end of it
-                _log.exception("looking again failed")
+        while not self._stops(number := os.read(self._came, 1)[0]):
+            if number == signal.SIGHUP:
+                _look_again(look_again)
         _log.info("%s: draining", signal.Signals(number).name)
 
     def _stops(self, number: int) -> bool:
-        return number != signal.SIGHUP or self._hangup_stops
+        return number in {signal.SIGTERM, signal.SIGINT} or (
+            number == signal.SIGHUP and self._hangup_stops
+        )
 
     def _take(self, number: int, _frame: object) -> None:
         if self._stops(number):
             for again in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(again, signal.SIG_DFL)
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        self._came.put(number)
+
+
+def _look_again(look_again: Callable[[], None]) -> None:
+    _log.info("SIGHUP: looking again at the files in use")
+    try:
+        look_again()
+    except Exception:  # nobody has foreseen it, and the server must not end of it
+        _log.exception("looking again failed")
 
 
 def outlive_hangups() -> None:

@@ -205,9 +205,7 @@ signals.wait_for_stop(lambda: os.kill(os.getpid(), signal.SIGTERM))
 def test_signals_that_do_not_interrupt_the_main_thread_are_noticed() -> None:
     """They come to another thread, or just before the main one begins to wait."""
     command = [sys.executable, "-c", _STOPS_BY_A_SIGNAL]
-    subprocess.run(
-        command, check=True, timeout=_SECONDS, env=environment(), start_new_session=True
-    )
+    subprocess.run(command, check=True, timeout=_SECONDS, env=environment(), start_new_session=True)
 
 
 def test_a_closed_terminal_stops_the_server(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ from tests.memory_peer import (
     handshake,
     kinds,
     prefixed,
+    receive_all,
     request_fields,
     requests_of,
     reset,
@@ -335,10 +336,10 @@ def test_events_dont_depend_on_how_bytes_are_cut(cuts: list[int]) -> None:
     events = [
         event
         for start, stop in pairwise(bounds)
-        for event in pieces.receive(CONVERSATION[start:stop], 0.0)
+        for event in receive_all(pieces, CONVERSATION[start:stop])
     ]
 
-    assert whole.receive(CONVERSATION, 0.0) == events
+    assert receive_all(whole, CONVERSATION) == events
     assert frames_text(whole) == frames_text(pieces)
 
 
@@ -347,7 +348,7 @@ def test_bytes_may_come_one_at_a_time() -> None:
     whole, pieces = (Connection(DEFAULT_LIMITS, 0.0) for _ in range(2))
     events = [event for byte in CONVERSATION for event in pieces.receive(bytes([byte]), 0.0)]
 
-    assert whole.receive(CONVERSATION, 0.0) == events
+    assert receive_all(whole, CONVERSATION) == events
     assert frames_text(whole) == frames_text(pieces)
 
 

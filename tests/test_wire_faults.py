@@ -10,7 +10,7 @@ from hyperframe.frame import SettingsFrame
 from streamer.engines.wire.connection import Connection, ConnectionFailedError
 from streamer.engines.wire.events import CallGone, Event, MessagesArrived
 from streamer.engines.wire.limits import Limits
-from streamer.engines.wire.stream import Held
+from streamer.engines.wire.stream import HeldOfAll
 from tests.memory_peer import (
     ACK,
     CONTINUATION,
@@ -201,52 +201,51 @@ def test_settings_come_first_and_answers_to_them_are_empty(data: bytes, code: Er
 
 def test_unfinished_messages_of_a_server_are_bounded() -> None:
     """Who has sent much of one is refused; rows of a few KB go on, and so does who is left."""
-    held = Held()
+    held = HeldOfAll()
     connections = []
     for _ in range(4):
-        limits = Limits(max_request_bytes=200_000, max_held_bytes=330_000)
+        limits = Limits(max_request_bytes=200_000, max_unfinished_bytes=300_000)
         connections.append(Connection(limits, 0.0, held))
         connections[-1].receive(handshake() + requests_of([1, 3], ended=False)[0], 0.0)
-    heads = held.bytes
     half = prefixed(bytes(160_000))[:150_000]
     for connection in connections[:2]:
         _send_data(connection, 1, half)
-    assert heads + 300_000 == held.bytes
+    assert 300_000 == held.unfinished.bytes
     assert [] == _send_data(connections[2], 1, half[:60_000])
     assert [CallGone(1)] == _send_data(connections[2], 1, half[60_000:])
     row = prefixed(b"x" * 5_000)
     (arrived,) = _send_data(connections[3], 1, row)
 
     assert isinstance(arrived, MessagesArrived)
-    assert heads + 300_000 > held.bytes > 300_000
+    assert 300_000 == held.unfinished.bytes
     (done,) = _send_data(connections[0], 1, prefixed(bytes(160_000))[150_000:])
     assert isinstance(done, MessagesArrived)
-    assert heads + 150_000 > held.bytes > 150_000
+    assert 150_000 == held.unfinished.bytes
     goaway_after(connections[1], frame(DATA, b"x"))  # on no stream: the connection's end
-    assert 0 < held.bytes < heads
+    assert 0 == held.unfinished.bytes
     for connection in connections:
         connection.lost()
-    assert 0 == held.bytes
+    assert 0 == held.unfinished.bytes == held.calls.bytes
 
 
 def test_open_calls_of_a_server_hold_a_bounded_amount_of_memory() -> None:
     """However many connections they come on; those that end make room."""
-    held = Held()
-    limits = Limits(max_held_bytes=1_000_000)
+    held = HeldOfAll()
+    limits = Limits(max_held_call_bytes=1_000_000)
     connections = [Connection(limits, 0.0, held) for _ in range(10)]
     opened = 0
     for connection in connections:
         events = receive_all(connection, handshake() + b"".join(requests_of(range(1, 201, 2))))
         opened += len(calls_of(events))
     assert 200 < opened < 1_000
-    assert held.bytes < 1_000_000 + 10 * 70_000
+    assert held.calls.bytes < 1_000_000 + 10 * 70_000
     late = Connection(limits, 0.0, held)
     assert [1] == calls_of(receive_all(late, handshake() + requests_of([1])[0]))  # holds little
     late.lost()
     for connection in connections:
         connection.lost()
 
-    assert 0 == held.bytes
+    assert 0 == held.calls.bytes
 
 
 def _send_data(connection: Connection, stream_id: int, data: bytes) -> list[Event]:

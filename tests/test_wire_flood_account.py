@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from typing import TYPE_CHECKING
 
 import pytest
@@ -216,3 +217,20 @@ def test_processes_share_what_a_server_bears() -> None:
     assert whole.bucket.capacity == 2 * half.bucket.capacity
     assert whole.bucket.per_second == 2 * half.bucket.per_second
     assert whole.connection(0.0)._bucket.capacity == half.connection(0.0)._bucket.capacity
+
+
+def test_debtors_ask_seldom_while_the_server_has_nothing() -> None:
+    """300 connections that always have work to do: each looks some ten times a second."""
+    server = FloodAccount(1.0, 0.0)
+    turns = [(0.0, number, server.connection(0.0)) for number in range(300)]
+    heapq.heapify(turns)
+    looks = 0
+    while (turn := heapq.heappop(turns))[0] < 5.0:
+        now, number, account = turn
+        account.refill(now)
+        if not account.wait_seconds:
+            account.charge(Work.RST_STREAM, 10)
+        looks += 1
+        heapq.heappush(turns, (now + max(account.wait_seconds, 0.001), number, account))
+
+    assert 300 * 10 < looks < 300 * 5 * 20

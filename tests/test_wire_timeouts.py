@@ -584,7 +584,7 @@ def test_calls_that_a_full_pool_refuses_end_alone() -> None:
             del handler_call_details
             return grpc.unary_unary_rpc_method_handler(wait)
 
-    limits = Limits(max_waiting_calls=10)
+    limits = Limits(max_waiting_calls=2)
     server = WireServer(host="127.0.0.1", port=0, limits=limits)
     server.add_generic_rpc_handlers([Slow()])
     server.start()

@@ -45,7 +45,7 @@ from streamer.engines.wire.lost_window import LostWindow
 from streamer.engines.wire.preface import Preface
 from streamer.engines.wire.request import RefusedError, list_bytes
 from streamer.engines.wire.response import headers, trailers
-from streamer.engines.wire.stream import Held, Streams
+from streamer.engines.wire.stream import HeldOfAll, Streams
 from streamer.errors import Status
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Connection:
         self,
         limits: Limits,
         now: float,
-        held: Held | None = None,
+        held: HeldOfAll | None = None,
         flood: FloodAccount | None = None,
     ) -> None:
         """`held` and `flood` are the server's; without them, it has this connection only."""
@@ -87,7 +87,7 @@ class Connection:
         self._preface = Preface()
         self._ping_rule = PingRule(limits.keepalive)
         self._answer = b""  # to somebody who doesn't speak HTTP/2
-        self._streams = Streams(limits, self._account, held or Held())
+        self._streams = Streams(limits, self._account, held or HeldOfAll())
         self._now = now
         self._is_ready = False
         self._refuses_calls = False

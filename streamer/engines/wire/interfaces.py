@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from streamer.engines.wire.pump import Pump
     from streamer.engines.wire.request import RequestHead
     from streamer.engines.wire.session import Session
-    from streamer.engines.wire.stream import Held
+    from streamer.engines.wire.stream import HeldOfAll
     from streamer.errors import Status
 
 
@@ -69,7 +69,7 @@ class Host(Protocol):
     open_streams: int  # calls in all sessions that encode blocks
     intake: Pump  # turns to handle what has been read
     flood: FloodAccount
-    held: Held
+    held: HeldOfAll
 
     def is_busy(self, pool: Pool) -> bool:
         """Whether as many calls wait for a thread as may."""

@@ -32,7 +32,7 @@ from streamer.engines.wire.limits import Limits
 from streamer.engines.wire.pump import Pump
 from streamer.engines.wire.session import Session
 from streamer.engines.wire.socket_link import SocketLink
-from streamer.engines.wire.stream import Held
+from streamer.engines.wire.stream import HeldOfAll
 from streamer.engines.wire.times import LAST_WORDS_SECONDS
 from streamer.engines.wire.tls_link import TlsLink
 from streamer.errors import Status
@@ -114,7 +114,7 @@ class WireServer:
         self._thread = threading.Thread(target=self._run, name="wire", daemon=True)
         self._pump = Pump(self.loop)
         self.intake = Pump(self.loop)
-        self.held = Held()
+        self.held = HeldOfAll()
         self.flood = FloodAccount(limits.flood_tolerance, self.loop.time())
         self._sessions: set[Session] = set()
         self._addresses: dict[Session, str] = {}  # of those that aren't at a socket file

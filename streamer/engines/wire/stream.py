@@ -28,7 +28,7 @@ _CALL_BYTES = 3_300
 
 
 class Held:
-    """Bytes that requests hold in memory: those of one connection, and with them those of all."""
+    """Bytes that something holds in memory: in one connection, and with them in `of_all`."""
 
     def __init__(self, of_all: Held | None = None) -> None:
         self.bytes = 0
@@ -41,6 +41,13 @@ class Held:
 
     def clear(self) -> None:
         self.add(-self.bytes)
+
+
+class HeldOfAll:
+    """What all connections of a server hold: `calls` with their metadata, `unfinished` messages."""
+
+    def __init__(self) -> None:
+        self.calls, self.unfinished = Held(), Held()
 
 
 class Stream:
@@ -95,12 +102,12 @@ class Stream:
 class Streams:
     """The open calls of one connection, by their stream's number."""
 
-    def __init__(self, limits: Limits, account: ConnectionAccount, held: Held) -> None:
+    def __init__(self, limits: Limits, account: ConnectionAccount, held: HeldOfAll) -> None:
         """`held` is the server's."""
         self._limits = limits
         self._account = account
         self._streams: dict[int, Stream] = {}
-        self._unfinished, self._heads = Held(held), Held(held)
+        self._unfinished, self._heads = Held(held.unfinished), Held(held.calls)
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -131,8 +138,8 @@ class Streams:
             text = "the calls of this connection have too much metadata together"
             raise RefusedError(Status.RESOURCE_EXHAUSTED, text)
         is_much = self._heads.bytes > _LITTLE_BYTES  # whoever holds little isn't at fault
-        if is_much and self._heads.of_all.bytes > self._limits.max_held_bytes:
-            text = "the calls of this server have too much metadata together"
+        if is_much and self._heads.of_all.bytes > self._limits.max_held_call_bytes:
+            text = "the server has as many open calls, with their metadata, as it takes"
             raise RefusedError(Status.RESOURCE_EXHAUSTED, text)
         stream.begin(head)
         self._heads.add(stream.held_head_bytes)
@@ -167,7 +174,7 @@ class Streams:
             raise RefusedError(Status.RESOURCE_EXHAUSTED, text)
         if (
             stream.unfinished_bytes > _LITTLE_BYTES
-            and self._unfinished.of_all.bytes > self._limits.max_held_bytes
+            and self._unfinished.of_all.bytes > self._limits.max_unfinished_bytes
         ):
             text = "too many calls on this server with half a request message"
             raise RefusedError(Status.RESOURCE_EXHAUSTED, text)

@@ -220,7 +220,7 @@ class Peer:
         elif isinstance(frame, WindowUpdateFrame):
             self.may_send[stream_id] = self.may_send.get(stream_id, WINDOW) + frame.window_increment
         elif isinstance(frame, RstStreamFrame):
-            self.resets[stream_id] = frame.error_code
+            self.resets.setdefault(stream_id, frame.error_code)  # h2 resets again what comes later
         elif isinstance(frame, GoAwayFrame):
             self.goaways.append(frame)
         elif isinstance(frame, SettingsFrame) and "ACK" not in frame.flags:

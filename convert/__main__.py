@@ -12,7 +12,8 @@ import click
 
 from convert import __version__
 from convert.errors import ConvertError
-from convert.fields import COLUMN_NAMES
+from convert.fields import COLUMN_NAMES, EMPTY_VALUES
+from convert.foreign_text import quoted
 from convert.ids import IdMode
 from convert.inspect import inspect, print_contents
 from convert.options import Options
@@ -33,7 +34,7 @@ def _columns(
         field, equals, name = value.partition("=")
         field = aliases.get(field, field)
         if not equals or field not in COLUMN_NAMES:
-            message = f"{value!r} is not FIELD=NAME; the fields are {', '.join(COLUMN_NAMES)}"
+            message = f"{quoted(value)} is not FIELD=NAME; the fields are {', '.join(COLUMN_NAMES)}"
             raise click.BadParameter(message)
         columns[field] = name
     return columns
@@ -45,12 +46,12 @@ def _time_ms(_context: click.Context, _parameter: click.Parameter, value: str | 
     try:
         moment = dt.datetime.fromisoformat(value)
     except ValueError:
-        message = f"{value!r} is not a time like 2025-12-11T15:30:00Z"
+        message = f"{quoted(value)} is not a time like 2025-12-11T15:30:00Z"
         raise click.BadParameter(message) from None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
     time_ms = (moment - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(milliseconds=1)
     if time_ms < 0:
-        message = f"{value!r} is before 1970, which no id can say"
+        message = f"{quoted(value)} is before 1970, which no id can say"
         raise click.BadParameter(message)
     return time_ms
 
@@ -59,6 +60,7 @@ _EPILOG = """\b
 Examples:
   python -m convert data/processed_recruitment_data.pkl
   python -m convert jobs.pkl.gz -o jobs.arrow --column company_name=Employer
+  python -m convert jobs.pkl --column 'vector=emb_*' --empty exp_years
   python -m convert jobs.pkl --skip-invalid
   python -m convert parts/ -o jobs.arrow
   python -m convert inspect jobs.pkl      what is in a file that nobody trusts
@@ -99,7 +101,16 @@ Exit codes:
     multiple=True,
     callback=_columns,
     metavar="FIELD=NAME",
-    help=f"What the source calls a field ({', '.join(COLUMN_NAMES)}). Repeatable.",
+    help=f"What the source calls a field ({', '.join(COLUMN_NAMES)}). Repeatable. "
+    "'vector=emb_*' takes a vector of columns emb_0, emb_1, ..., one a dimension.",
+)
+@click.option(
+    "--empty",
+    multiple=True,
+    type=click.Choice(list(EMPTY_VALUES)),
+    metavar="FIELD",
+    help=f"Where the source has no column for FIELD ({', '.join(EMPTY_VALUES)}), leave it empty: "
+    '"", of exp_years 0. Repeatable.',
 )
 @click.option(
     "--skip-invalid",
@@ -111,7 +122,8 @@ Exit codes:
 @click.version_option(__version__, message="embedding-streamer %(version)s")
 def main(
     source: Path | None, out: Path | None, ids: str | None, id_time: int | None,
-    columns: dict[str, str], *, skip_invalid: bool, force: bool, if_present: bool,
+    columns: dict[str, str], *, empty: tuple[str, ...], skip_invalid: bool, force: bool,
+    if_present: bool,
 ) -> None:  # fmt: skip
     """Rewrite an embeddings pickle, once, into a UUID-sorted Arrow file.
 
@@ -138,6 +150,7 @@ def main(
         id_time_ms=id_time,
         skip_invalid=skip_invalid,
         force=force,
+        empty=frozenset(empty),
     )
     try:
         report = convert(options, Phases())

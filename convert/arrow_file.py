@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from convert.errors import UnreadableSourceError
+from convert.foreign_text import quoted
 from convert.pickle_reader import BATCH_ROWS, Batch
 from convert.validation import python_values
 
@@ -24,6 +26,16 @@ _KINDS = {
     ARROW_MAGIC: "an Arrow file",
     STREAM_BEGIN: "an Arrow stream",
 }
+
+
+class Repeated(NamedTuple):
+    """A column of a name that others before it have: the second, the third ..."""
+
+    name: str
+    number: int
+
+    def __str__(self) -> str:
+        return self.name
 
 
 def magic_of(begin: bytes) -> bytes | None:
@@ -78,7 +90,7 @@ class ArrowFile:
 
         # Without `pre_buffer` pages are read as they are needed, not whole row groups.
         with pq.ParquetFile(self._path, memory_map=True, pre_buffer=False) as file:
-            self._note_columns(file.schema_arrow)
+            self.columns = _column_keys(file.schema_arrow)
             rows = 0
             for batch in file.iter_batches(BATCH_ROWS):
                 rows += batch.num_rows
@@ -86,7 +98,7 @@ class ArrowFile:
 
     def _ipc_batches(self) -> Iterator[tuple[pa.RecordBatch, float]]:
         with pa.memory_map(str(self._path)) as mapped, pa.ipc.open_file(mapped) as file:
-            self._note_columns(file.schema)
+            self.columns = _column_keys(file.schema)
             for number in range(file.num_record_batches):
                 yield file.get_batch(number), (number + 1) / file.num_record_batches
 
@@ -97,7 +109,7 @@ class ArrowFile:
             if mapped.read_at(len(_STREAM_END), end) != _STREAM_END:
                 message = f"{self._path} is an Arrow stream without an end"
                 raise UnreadableSourceError(message)
-            self._note_columns(stream.schema)
+            self.columns = _column_keys(stream.schema)
             for batch in stream:
                 yield batch, mapped.tell() / self.size
 
@@ -111,16 +123,10 @@ class ArrowFile:
                 items = pc.sum(column.sizes).as_py() or 0
                 if items > len(column.values):
                     message = (
-                        f"{self._path}: rows of {name!r} share their {len(column.values):,} items"
+                        f"{self._path}: rows of {quoted(name)} share their "
+                        f"{len(column.values):,} items"
                     )
                     raise UnreadableSourceError(message)
-
-    def _note_columns(self, schema: pa.Schema) -> None:
-        self.columns = schema.names
-        if len(set(schema.names)) < len(schema.names):
-            names = ", ".join(map(repr, schema.names))
-            message = f"{self._path} has several columns of one name: {names}"
-            raise UnreadableSourceError(message)
 
 
 def _has_bytes(kind: pa.DataType) -> bool:
@@ -135,10 +141,25 @@ def _has_bytes(kind: pa.DataType) -> bool:
     return not (pa.types.is_null(kind) or pa.types.is_run_end_encoded(kind))
 
 
+def _column_keys(schema: pa.Schema) -> list[str | Repeated]:
+    """Return what tells the columns apart: their names, where these do."""
+    seen: Counter[str] = Counter()
+    keys: list[str | Repeated] = []
+    for name in schema.names:
+        seen[name] += 1
+        keys.append(name if seen[name] == 1 else Repeated(name, seen[name]))
+    return keys
+
+
 def _batch(rows: pa.RecordBatch, wanted: Callable[[Any], bool]) -> Batch:
+    keys = _column_keys(rows.schema)
+
     def row(number: int) -> dict[Any, Any]:
         whole = rows.slice(number, 1)
-        return {name: python_values(whole.column(name))[0] for name in whole.schema.names}
+        return {
+            f"{key} ({key.number})" if isinstance(key, Repeated) else key: python_values(column)[0]
+            for key, column in zip(keys, whole.columns, strict=True)
+        }
 
-    columns = {name: rows.column(name) for name in rows.schema.names if wanted(name)}
+    columns = {key: rows.column(at) for at, key in enumerate(keys) if wanted(key)}
     return Batch(rows.num_rows, columns, row)

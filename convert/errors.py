@@ -30,6 +30,13 @@ class UnreadableSourceError(ConvertError):
     exit_code = 2
 
 
+class MissingFieldsError(UnreadableSourceError):
+    """Fields have no column; the text has a line a field, which quotes what it takes of names."""
+
+    def __str__(self) -> str:
+        return fit_lines(Exception.__str__(self))
+
+
 class RefusedPickleError(UnreadableSourceError):
     """The pickle names something that no embeddings pickle needs; nothing was run."""
 

@@ -27,9 +27,11 @@ def fit_lines(text: str) -> str:
 
 def quoted(value: str) -> str:
     """Return `value` in quotes, escaped and shortened, fit for an error text or a log line."""
-    if len(value) > _MAX_QUOTED_CHARS:
-        return f"{value[:_MAX_QUOTED_CHARS]!r}... ({len(value)} characters)"
-    return f"{value!r}"
+    shown = value[:_MAX_QUOTED_CHARS]
+    quote = '"' if "'" in shown and '"' not in shown else "'"
+    escaped = shown.replace("\\", "\\\\").replace(quote, f"\\{quote}")
+    more = f"... ({len(value)} characters)" if len(value) > len(shown) else ""
+    return f"{quote}{fit_to_show(escaped)}{quote}{more}"
 
 
 def _is_harmless(char: str) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from convert.errors import ConvertError
+from convert.foreign_text import quoted
 from convert.id_text import UUID_CHARS, IdKind, parse_ids
 from convert.validation import is_null, python_values
 
@@ -94,8 +95,7 @@ def _unusual_uuid(text: str) -> bytes | None:
 def _reason(value: Any, text: str, kind: IdKind) -> str:  # noqa: ANN401
     if is_null(value) or (isinstance(value, str) and not value):
         return "missing id"
-    shown = text[:40] if text else type(value).__name__
-    return f"{shown!a} is not a {kind.upper()}"
+    return f"{quoted(text or type(value).__name__)} is not a {kind.upper()}"
 
 
 def generated_ids(mode: IdMode, rows: range, time_ms: int, seed: bytes) -> Ids:

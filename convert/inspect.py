@@ -6,7 +6,7 @@ import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -39,8 +39,8 @@ class Contents:
     size: int = 0
     kind: str = ""
     rows: int = 0
-    types: dict[str, Counter[str]] = field(default_factory=dict)
-    fields: Mapping[str, str] = field(default_factory=dict)
+    types: dict[Any, Counter[str]] = field(default_factory=dict)
+    fields: Mapping[Any, str] = field(default_factory=dict)
     globals_named: Mapping[str, int] = field(default_factory=dict)
     error: UnreadableSourceError | None = None
 
@@ -64,9 +64,9 @@ def inspect(path: Path, phases: Phases) -> Contents:
         contents.error = error
     contents.kind, contents.rows = source.kind, rows
     contents.globals_named = source.globals_named
-    contents.types = {str(name): seen.get(name, Counter()) for name in source.columns}
+    contents.types = {name: seen.get(name, Counter()) for name in source.columns}
     found = FieldNames({}).by_field(source.columns)
-    contents.fields = {str(name): known for known, names in found.items() for name in names}
+    contents.fields = {name: known for known, names in found.items() for name in names}
     return contents
 
 
@@ -109,7 +109,7 @@ def print_contents(contents: Contents) -> None:
     say(f"holds     {contents.kind}")
     say(f"rows      {contents.rows:,}{' before the error' if contents.error else ''}")
     say("columns")
-    width = max(map(len, contents.types), default=0)
+    width = max((len(str(name)) for name in contents.types), default=0)
     for name, types in contents.types.items():
         shown = [
             kind if count == contents.rows else f"{kind} ({count:,} rows)"
@@ -118,7 +118,7 @@ def print_contents(contents: Contents) -> None:
         if len(types) > _SHOWN_TYPES:
             shown.append(f"and {len(types) - _SHOWN_TYPES:,} others")
         used = f"  -> {contents.fields[name]}" if name in contents.fields else ""
-        say(f"  {fit_to_show(name):<{width}}  {', '.join(shown)}{used}")
+        say(f"  {fit_to_show(str(name)):<{width}}  {', '.join(shown)}{used}")
     if contents.globals_named:
         say("names, at the byte where each comes first")
         named = sorted(contents.globals_named.items(), key=lambda item: item[1])

@@ -23,7 +23,7 @@ class Options:
 
     `ids` None: keep the source's ids if it has any, else make UUIDv7s. `id_time_ms`
     None: generated ids carry the source's modification time. `columns` maps fields to
-    column names that the source has for them.
+    column names that the source has for them; those in `empty` may have no column.
     """
 
     source: Path
@@ -33,6 +33,7 @@ class Options:
     id_time_ms: int | None = None
     skip_invalid: bool = False
     force: bool = False
+    empty: frozenset[str] = frozenset()
 
 
 def possible_fingerprints(options: Options, digest: bytes, time_ms: int) -> set[str]:
@@ -55,7 +56,7 @@ def possible_fingerprints(options: Options, digest: bytes, time_ms: int) -> set[
 def fingerprint(
     options: Options, digest: bytes, mode: IdMode, time_ms: int, *, has_ids: bool
 ) -> str:
-    shaping = {
+    shaping: dict[str, object] = {
         "format": FORMAT_VERSION,
         "source": digest.hex(),
         "columns": dict(sorted(options.columns.items())),
@@ -64,6 +65,8 @@ def fingerprint(
         "id_time_ms": None if mode is IdMode.KEEP else time_ms,
         "skip_invalid": options.skip_invalid,
     }
+    if options.empty:  # else the fingerprint is as it was before there was such an option
+        shaping["empty"] = sorted(options.empty)
     return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
 
 

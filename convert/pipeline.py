@@ -15,7 +15,7 @@ from convert.errors import (
     UnreadableSourceError,
 )
 from convert.fields import COLUMN_NAMES, FieldNames
-from convert.foreign_text import fit_to_show
+from convert.foreign_text import fit_to_show, quoted
 from convert.id_text import format_ids
 from convert.ids import IdMode
 from convert.memory import PeakMemory, no_garbage_collection
@@ -85,7 +85,7 @@ class _Conversion:
         self._wishes = wishes
         # --ids keep makes the id column a required one.
         required = {"id": "id"} if options.ids is IdMode.KEEP else {}
-        self._names = FieldNames({**required, **options.columns})
+        self._names = FieldNames({**required, **options.columns}, options.empty)
 
     def read(
         self, file: IO[bytes], rejects: Rejects, phases: Phases
@@ -99,12 +99,12 @@ class _Conversion:
         while True:
             with phases.phase("read", self._source.size) as advance:
                 reading, writer = self._pass(shape, file, rejects, advance)
-            for part in self._source.parts:
-                if part.rows or part is self._source:
-                    self._names.require(part.columns, str(part.paths[0]))
             if not reading.rows:
                 message = f"{self._options.source} has no rows"
                 raise UnreadableSourceError(message)
+            for part in self._source.parts:
+                if part.rows:
+                    self._names.require(part.columns, str(part.paths[0]))
             if reading.shape == reading.true_shape:
                 break
             shape = reading.true_shape
@@ -133,10 +133,10 @@ class _Conversion:
 
         for batch in self._source.batches(self._names.may_be, told):
             names = self._names.choose(batch.columns)
-            most = reading.look(batch, names)
+            ready, most = reading.look(batch, names), reading.rows_at_once
             if matrices is None:
                 matrices = Matrices(MOST_PENDING + 1, most, reading.shape.dimension)
-            for piece in batch.pieces(most):
+            for piece in ready.pieces(most):
                 first = reading.rows
                 rows, problems = reading.take(piece, names, matrices.next(piece.rows))
                 if options.skip_invalid:
@@ -149,7 +149,7 @@ class _Conversion:
                         writer = DatasetWriter(file, options.source.name, reading.shape.dimension)
                     writer.append(rows)
                 del rows
-            del batch, piece  # what they hold of the file is let go before more is read
+            del batch, ready, piece  # what they hold of the file is let go before more is read
         if writer is not None:
             writer.wait()
         return reading, writer
@@ -197,7 +197,7 @@ class _Conversion:
             ids=_ids_said(reading, names),
             rejected=reading.problems.invalid_rows,
             ignored=[str(name) for name in columns if not self._names.may_be(name)],
-            nulls_replaced=reading.nulls_replaced,
+            nulls_replaced={f: n for f, n in reading.nulls_replaced.items() if f in names},
             memory=_memory(info, reading, names),
             peak_bytes=peak_bytes,
             seconds=phases.seconds,
@@ -249,9 +249,9 @@ def _refuse_duplicates(ids: NDArray[np.uint8], order: NDArray[np.integer], kind:
 def _ids_said(reading: Reading, names: Mapping[str, str]) -> str:
     mode = reading.shape.mode
     if mode is IdMode.KEEP:
-        return f"kept from {names['id']!r}"
+        return f"kept from {quoted(names['id'])}"
     if "id" in names:
-        return f"generated ({mode}), those in {names['id']!r} dropped"
+        return f"generated ({mode}), those in {quoted(names['id'])} dropped"
     return f"generated ({mode}): the source has no column 'id' (--column id=NAME names another)"
 
 
@@ -260,7 +260,7 @@ def _memory(info: DatasetInfo, reading: Reading, names: Mapping[str, str]) -> li
     return [
         ColumnMemory(
             field=field,
-            name=names.get(field, "(generated)"),
+            name=names.get(field, "(generated)" if field == "id" else "(empty)"),
             source=reading.source_bytes[field],
             arrow=row_bytes.get(field, 4) * info.rows,
         )

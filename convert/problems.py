@@ -26,10 +26,14 @@ class Problem(NamedTuple):
 
 
 class Problems:
-    """The problems of a source: counts, the first ones, and the rows that have any."""
+    """The problems of a source: counts and the first of each kind, and the rows that have any.
+
+    Of a kind are the problems of a field whose reasons differ in what they quote alone.
+    """
 
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, str]] = Counter()
+        self._first_of_kind: dict[tuple[str, str], Problem] = {}
         self._first: list[Problem] = []
         self._rows: list[NDArray[np.int64]] = []
 
@@ -40,7 +44,10 @@ class Problems:
     def add(self, found: list[Problem]) -> None:
         """Add the problems of some rows, which are behind those of all calls before."""
         found = sorted(found)
-        self._counts.update((p.field, _QUOTED.sub("...", p.reason)) for p in found)
+        kinds = [(p.field, _QUOTED.sub("...", p.reason)) for p in found]
+        self._counts.update(kinds)
+        for kind, problem in zip(kinds, found, strict=True):
+            self._first_of_kind.setdefault(kind, problem)
         self._first += found[: _SHOWN - len(self._first)]
         self._rows.append(np.unique(np.array([p.row for p in found], np.int64)))
 
@@ -52,15 +59,13 @@ class Problems:
         return valid
 
     def summary(self) -> str:
-        """Return counts by reason and the first ten problems as lines of text."""
-        lines = [
-            f"  {count:,} x {field_name}: {reason}"
-            for (field_name, reason), count in self._counts.most_common(_SHOWN)
-        ]
+        """Return counts by kind, and ten problems, one of each kind at least, as lines of text."""
+        kinds = self._counts.most_common(_SHOWN)
+        lines = [f"  {count:,} x {field}: {reason}" for (field, reason), count in kinds]
         if len(self._counts) > _SHOWN:
             lines.append(f"  ... and {len(self._counts) - _SHOWN:,} other reasons")
-        lines.append("the first of them:")
-        lines += [
-            f"  row {problem.row}: {problem.field}: {problem.reason}" for problem in self._first
-        ]
+        examples = [self._first_of_kind[kind] for kind, _ in kinds]
+        examples += [problem for problem in self._first if problem not in examples]
+        lines.append("examples of each:")
+        lines += [f"  row {p.row}: {p.field}: {p.reason}" for p in sorted(examples[:_SHOWN])]
         return "\n".join(lines)

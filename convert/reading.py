@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from convert.column_bytes import source_bytes
+from convert.columns.numbered import ColumnPerDimension, NumberedNames
+from convert.columns.vector_text import parsed_vectors
 from convert.dictionary import Dictionary
 from convert.id_text import IdKind
 from convert.ids import IdMode, Ids, generated_ids, id_texts, kept_ids
+from convert.pickle_reader import Batch
 from convert.problems import Problem, Problems
 from convert.schema import TEXT_FIELDS
 from convert.validation import text_column, years_column
@@ -22,7 +25,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from convert.pickle_reader import Batch, Values
+    from convert.pickle_reader import Values
+    from convert.vectors import Vectors
 
 
 # Of vectors that are taken at once: a batch of 384 floats a row.
@@ -44,6 +48,13 @@ class _Fields:
         self.rows = range(first_row, first_row + batch.rows)
         self._batch = batch
         self._names = names
+
+    @property
+    def vector(self) -> Vectors:
+        names = self._names.get("vector")
+        if isinstance(names, NumberedNames):
+            return ColumnPerDimension([self._batch.columns[name] for name in names])
+        return self["vector"]
 
     def __getitem__(self, name: str) -> Values:
         column = self._names.get(name)
@@ -89,16 +100,28 @@ class Reading:
     def shape(self) -> Shape:
         return self.guess or self.true_shape
 
-    def look(self, batch: Batch, names: Mapping[str, Any]) -> int:
-        """Guess from the first batch; return how many rows to take at once.
+    def look(self, batch: Batch, names: Mapping[str, Any]) -> Batch:
+        """Look at a batch, whose columns are fields by `names`; return it ready to be taken.
 
-        `names` are the columns of the fields.
+        The first one makes the guess, if there is none.
         """
+        for name, column in names.items():
+            for each in column if isinstance(column, NumberedNames) else (column,):
+                self.source_bytes[name] += source_bytes(batch.columns[each])
+        vector = names.get("vector")
+        if vector in batch.columns:  # parsed before rows that share a text are taken apart
+            columns = {**batch.columns, vector: parsed_vectors(batch.columns[vector])}
+            batch = Batch(batch.rows, columns, batch.row)
         if self.guess is None:
             first = Reading(self.wishes)
             first._count(_Fields(batch, names, 0), names)
             self.guess = first.true_shape
-        return max(_PIECE_BYTES // max(4 * self.guess.dimension, 1), 1)
+        return batch
+
+    @property
+    def rows_at_once(self) -> int:
+        """How many rows of what `look` returned are to be taken at once."""
+        return max(_PIECE_BYTES // max(4 * self.shape.dimension, 1), 1)
 
     @property
     def true_shape(self) -> Shape:
@@ -120,10 +143,6 @@ class Reading:
         """
         fields = _Fields(batch, names, self.rows)
         lengths, texts = self._count(fields, names)
-        for name, column in names.items():
-            if column in batch.columns:  # a part of a folder may lack it
-                self.source_bytes[name] += source_bytes(batch.columns[column])
-
         problems: list[Problem] = []
 
         def add(name: str, reasons: Mapping[int, str]) -> None:
@@ -140,7 +159,7 @@ class Reading:
             add(name, column.problems)
             self.nulls_replaced[name] += column.nulls_replaced
             narrow[name] = self.dictionaries[name].places(column)
-        add("vector", fill_matrix(matrix, fields["vector"], lengths))
+        add("vector", fill_matrix(matrix, fields.vector, lengths))
         if problems:
             self.problems.add(problems)
         return Rows(narrow, matrix), problems
@@ -149,7 +168,7 @@ class Reading:
         self, fields: _Fields, names: Mapping[str, Any]
     ) -> tuple[NDArray[np.int64], list[str]]:
         """Count what tells the true shape; return the vectors' lengths and the ids' texts."""
-        lengths, texts = vector_lengths(fields["vector"]), id_texts(fields["id"])
+        lengths, texts = vector_lengths(fields.vector), id_texts(fields["id"])
         self.rows += len(texts)
         self.has_ids |= "id" in names
         self._dimensions.update(lengths.tolist())

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from convert.foreign_text import quoted
 from convert.id_text import IdKind
 
 FORMAT_VERSION = 1
@@ -81,7 +82,7 @@ class DatasetInfo:
                 dimension=int(values["dimension"]),
             )
         except KeyError as error:
-            message = f"no {error.args[0]!r} in the schema metadata"
+            message = f"no {quoted(error.args[0])} in the schema metadata"
             raise ValueError(message) from None
         if not _FINGERPRINT.fullmatch(info.fingerprint):
             message = "the fingerprint is no SHA-256"

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
 
+from convert.foreign_text import quoted
+
 # A name that other programs have variations of (DATABASE_URI, DATABASE_URLS).
 _SHARED_NAMES = {"DATABASE_URL"}
 
@@ -29,7 +31,7 @@ def misspelt(settings: type[BaseSettings]) -> list[str]:
     names = {name.upper() for name in settings.model_fields}
     found = [name.upper() for name in DotEnvSettingsSource(settings).env_vars]
     return [
-        f".env sets {variable!r}, which is no setting: is {name} meant?"
+        f".env sets {quoted(variable)}, which is no setting: is {name} meant?"
         for variable in found
         if variable not in names
         for name in sorted(names - _SHARED_NAMES)

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
     from convert.pickle_reader import Values
 
-_YEARS_TEXT = re.compile(r"0*([0-9]+)y?")
+# 5, 05, 5.0, 5y, 5 years, 5+, 5+ years. What it has matched it doesn't try again otherwise: a
+# text may be as long as the file.
+_YEARS_TEXT = re.compile(
+    r"([0-9]++)(?:\.0*+)?+ *+\+?+ *+(?:years?|yrs?|y)?+", re.ASCII | re.IGNORECASE
+)
 _NO_YEARS_TEXT = "no_exp"
 _TEXT_OR_NULL = frozenset({str, type(None)})
 _INT32 = np.iinfo(np.int32)
@@ -65,7 +69,7 @@ def text_column(values: Values) -> TextColumn:
 
 
 def years_column(values: Values) -> YearsColumn:
-    """Convert to an int32 column: 5, 5.0, '5', '5y', 'no_exp' (0); null becomes 0."""
+    """Convert to an int32 column: 5, 5.0, '5.0', '5y', '5+', 'no_exp' (0); null becomes 0."""
     if (
         isinstance(values, np.ndarray)
         and values.dtype.kind in "iuf"
@@ -227,7 +231,7 @@ def _parse_years_text(text: str) -> int | str:
     match = _YEARS_TEXT.fullmatch(text.strip())
     if match is None:
         return f"{quoted(text)} is not a number of years"
-    digits = match[1]
+    digits = match[1].lstrip("0") or "0"
     if len(digits) > _INT32_DIGITS or int(digits) > _INT32.max:
         return f"{quoted(text)} is not a 32-bit number of years"
     return int(digits)

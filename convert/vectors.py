@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from convert.columns.numbered import ColumnPerDimension
+from convert.columns.vector_text import NotNumbers
 from convert.pickle_reader import FloatLists
 from convert.validation import is_null, python_values
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from convert.pickle_reader import Values
+
+    Vectors: TypeAlias = Values | ColumnPerDimension
 
 # Rows: the float64 intermediate of a block is 3 MB at 384 floats and stays in the cache;
 # blocks of 8,192 rows took 1.3 times as long.
@@ -39,8 +43,10 @@ class Matrices:
         return next(self._matrices)[:rows]
 
 
-def vector_lengths(values: Values) -> NDArray[np.int64]:
+def vector_lengths(values: Vectors) -> NDArray[np.int64]:
     """Return how many items each row has: int64 (rows,), 0 where it can't be a vector."""
+    if isinstance(values, ColumnPerDimension):
+        return np.full(len(values), values.dimension, np.int64)
     if isinstance(values, FloatLists):
         lengths = values.lengths()
         for row, value in values.others.items():
@@ -53,7 +59,7 @@ def vector_lengths(values: Values) -> NDArray[np.int64]:
 
 
 def fill_matrix(
-    matrix: NDArray[np.float32], values: Values, lengths: NDArray[np.int64]
+    matrix: NDArray[np.float32], values: Vectors, lengths: NDArray[np.int64]
 ) -> dict[int, str]:
     """Convert a column of float sequences into `matrix`, (rows, dimension); return the problems.
 
@@ -99,10 +105,25 @@ class _ListRows(NamedTuple):
             numbers = np.array(self.values[begin : begin + len(out)])
         except (ValueError, TypeError, OverflowError):
             return False
+        if numbers.ndim == 3 and numbers.shape[1] == 1:  # matrices of one row
+            numbers = numbers[:, 0]
         return numbers.shape == out.shape and _fill(out, numbers)
 
     def row(self, row: int) -> Any:  # noqa: ANN401
         return self.values[row]
+
+
+class _ColumnRows(NamedTuple):
+    """Rows whose numbers lie in a column a dimension."""
+
+    values: ColumnPerDimension
+
+    def fill(self, out: NDArray[np.float32], begin: int) -> bool:
+        numbers = self.values.numbers(begin, begin + len(out))
+        return numbers is not None and _fill(out, numbers)
+
+    def row(self, row: int) -> Any:  # noqa: ANN401
+        return self.values.row(row)
 
 
 class _FileRows(NamedTuple):
@@ -137,7 +158,9 @@ class _ArrowRows(NamedTuple):
         return self.values[row].as_py()
 
 
-def _rows_of(values: Values, lengths: NDArray[np.int64]) -> _Rows:
+def _rows_of(values: Vectors, lengths: NDArray[np.int64]) -> _Rows:
+    if isinstance(values, ColumnPerDimension):
+        return _ColumnRows(values)
     if isinstance(values, FloatLists):
         return _FileRows(values)
     if isinstance(values, pa.Array) and _is_list(values.type):
@@ -150,16 +173,27 @@ def _rows_of(values: Values, lengths: NDArray[np.int64]) -> _Rows:
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    return bool(
+    """Whether it is a list of anything but lists."""
+    is_list = (
         pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     )
+    return bool(is_list and not pa.types.is_nested(kind.value_type))
 
 
 def _length(vector: Any) -> int | None:  # noqa: ANN401
     """Return the length of what may be a vector, else None."""
-    if isinstance(vector, list | tuple) or (isinstance(vector, np.ndarray) and vector.ndim == 1):
-        return len(vector)
-    return None
+    vector = _only_row(vector)
+    is_vector = isinstance(vector, np.ndarray) and vector.ndim == 1
+    return len(vector) if is_vector or isinstance(vector, list | tuple) else None
+
+
+def _only_row(value: Any) -> Any:  # noqa: ANN401
+    """Return the row of a matrix that has one, (1, D); anything else as it is."""
+    is_array = isinstance(value, np.ndarray) and value.ndim > 0
+    if (is_array or isinstance(value, list | tuple)) and len(value) == 1:
+        (row,) = value
+        return row if isinstance(row, list | tuple | np.ndarray) else value
+    return value
 
 
 def _fill(out: NDArray[np.float32], numbers: NDArray[Any]) -> bool:
@@ -175,8 +209,12 @@ def _fill_one(out: NDArray[np.float32], vector: Any) -> str | None:  # noqa: ANN
     """Convert `vector` into `out`, or return what is wrong with it."""
     if is_null(vector):
         return "missing vector"
-    length = _length(vector)
+    if isinstance(vector, NotNumbers):
+        return vector.reason
+    length, vector = _length(vector), _only_row(vector)
     if length is None:
+        if isinstance(vector, np.ndarray) and vector.ndim > 1:
+            return f"a matrix of {' x '.join(map(str, vector.shape))} instead of a vector"
         return f"{type(vector).__name__} instead of a vector"
     if length == 0:
         return "missing vector"

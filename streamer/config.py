@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, ByteSize, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from convert.foreign_text import quoted
 from streamer.chunking import MAX_CHUNK_ROWS
 from streamer.errors import StreamerError
 
@@ -58,7 +59,7 @@ def _packages(value: Any) -> Any:  # noqa: ANN401
     packages = [package.strip() for package in listed.split(",")] if listed else []
     for package in packages:
         if not _PACKAGE.fullmatch(package):
-            message = f"{package!r} is no protobuf package, such as com.example.jobs"
+            message = f"{quoted(package)} is no protobuf package, such as com.example.jobs"
             raise ValueError(message)
     return packages
 
@@ -164,7 +165,7 @@ def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401
                 problems[""] = str(e["ctx"]["error"])
                 continue
             variable = str(e["loc"][0]).upper()
-            said = problems.get(variable, f"{variable} is {e['input']!r}")
+            said = problems.get(variable, f"{variable} is {quoted(str(e['input']))}")
             problems[variable] = f"{said}: {e['msg']}"
         raise SettingsError("; ".join(problems.values())) from None
     except UnicodeDecodeError:

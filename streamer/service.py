@@ -134,7 +134,7 @@ class EmbeddingService:
             raise InvalidRequestError(message)
         policy = caller.metadata.get(POLICY_KEY)
         if policy not in (None, MUST_EXIST):
-            message = f"{POLICY_KEY} {quoted(policy)} is not {MUST_EXIST!r}"
+            message = f"{POLICY_KEY} {quoted(policy)} is not {quoted(MUST_EXIST)}"
             raise InvalidRequestError(message)
         dataset = self._dataset.current()
         text = request.last_processed_uuid

@@ -28,7 +28,8 @@ _MAY_IMPORT: dict[str, set[str]] = {
     "convert.pickle_reader": set(),
     "convert.pickle_file": {"convert.pickle_reader", "convert.errors"},
     "convert.validation": {"convert.pickle_reader"},
-    "convert.vectors": {"convert.pickle_reader", "convert.validation"},
+    "convert.columns": {"convert.pickle_reader", "convert.validation", "convert.errors"},
+    "convert.vectors": {"convert.pickle_reader", "convert.validation", "convert.columns"},
     "convert.ids": {
         "convert.pickle_reader", "convert.validation", "convert.id_text", "convert.errors",
     },
@@ -36,7 +37,7 @@ _MAY_IMPORT: dict[str, set[str]] = {
     "convert.source": {
         "convert.pickle_reader", "convert.pickle_file", "convert.arrow_file", "convert.errors",
     },
-    "convert.fields": {"convert.errors"},
+    "convert.fields": {"convert.columns", "convert.errors"},
     "convert.digest": {"convert.errors"},
     "convert.dictionary": {"convert.validation", "convert.errors"},
     "convert.memory": set(),
@@ -58,7 +59,7 @@ _MAY_IMPORT: dict[str, set[str]] = {
     "convert.reading": {
         "convert.pickle_reader", "convert.validation", "convert.vectors", "convert.ids",
         "convert.id_text", "convert.dictionary", "convert.problems", "convert.schema",
-        "convert.column_bytes", "convert.writer",
+        "convert.column_bytes", "convert.columns", "convert.writer",
     },
     "convert.pipeline": {
         "convert.source", "convert.fields", "convert.digest", "convert.memory", "convert.reading",
@@ -148,7 +149,7 @@ _PURE = (
     "streamer.codec", "streamer.checkpoint", "streamer.chunking", "streamer.errors",
     "streamer.buffers", "convert.id_text", "convert.ids", "convert.order", "streamer.blocks",
     "convert.validation", "convert.vectors", "convert.dictionary", "convert.problems",
-    "convert.fields", "convert.permute", "convert.ipc",
+    "convert.fields", "convert.columns", "convert.permute", "convert.ipc",
     "streamer.retry", "streamer.client.progress", "streamer.client.failures",
     "streamer.client.decoding", "streamer.sinks.copy_binary", "streamer.batch_schema",
     "streamer.row_check",
@@ -249,6 +250,27 @@ def test_what_is_printed_is_made_fit_to_show_in_one_place(module: str) -> None:
 
     assert not _SHOWING & _imports(_MODULES[module])
     assert prints <= ({"click.echo"} if module == "convert.terminal" else set())
+
+
+@pytest.mark.parametrize(
+    "module",
+    sorted(
+        m
+        for m in _MODULES
+        if m != "convert.foreign_text" and not _is_in(m, "convert.pickle_reader")
+    ),
+)
+def test_what_is_quoted_stays_readable(module: str) -> None:
+    """No repr, no ascii: text from outside has one way to be quoted, which keeps all scripts."""
+    tree = ast.parse(_MODULES[module].read_text())
+    called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    conversions = {
+        node.conversion for node in ast.walk(tree) if isinstance(node, ast.FormattedValue)
+    }
+
+    assert set() == (called | used) & {"ascii", "repr"}
+    assert set() == conversions & {ord("a"), ord("r")}
 
 
 # What could open, import or run something that a pickle names.

@@ -309,17 +309,33 @@ def test_a_dataset_may_be_a_source_itself(kind: IdKind, tmp_path: Path) -> None:
 # Names.
 
 
-@pytest.mark.parametrize("name", ["id", "Position"])
 @pytest.mark.parametrize("write", [_parquet, _ipc])
-def test_two_columns_of_one_name_are_an_error(
-    name: str, write: Callable[[pa.Table], bytes], tmp_path: Path
+def test_two_columns_of_one_name_are_an_error_where_they_are_needed(
+    write: Callable[[pa.Table], bytes], tmp_path: Path
 ) -> None:
-    """Whether they are needed or not: which of them is meant can't be said."""
+    """Which of them is meant can't be said; what nobody needs is read."""
     table = _table().append_column("Position", pa.array(["x"] * 4))
-    source = _written(tmp_path, write(table.append_column(name, pa.array(["y"] * 4))))
+    table = table.append_column("Position", pa.array(["y"] * 4))
+    report = p.convert_file(_written(tmp_path, write(table)))
 
-    with pytest.raises(UnreadableSourceError, match=rf"several columns .*{name}"):
+    assert report is not None
+    assert ["Position", "Position"] == report.ignored
+    source = _written(tmp_path, write(table.append_column("id", pa.array(["y"] * 4))))
+    with pytest.raises(UnreadableSourceError, match="id: 2 columns are called 'id'"):
         p.convert_file(source)
+
+
+def test_a_row_that_is_left_out_keeps_both_columns_of_one_name(tmp_path: Path) -> None:
+    """The second has a number behind its name."""
+    table = _table().append_column("Position", pa.array(["x"] * 4))
+    table = table.append_column("Position", pa.array(["y"] * 4))
+    table = table.set_column(2, "exp_years", pa.array(["junior", "1", "2", "3"]))
+    source = _written(tmp_path, _parquet(table))
+    p.convert_file(source, skip_invalid=True)
+    (line,) = rejects_path(p.arrow_path(source)).read_text().splitlines()
+    values = json.loads(line)["values"]
+
+    assert ("x", "y") == (values["Position"], values["Position (2)"])
 
 
 def test_what_a_file_calls_its_columns_is_printed_without_control_characters(
@@ -329,7 +345,7 @@ def test_what_a_file_calls_its_columns_is_printed_without_control_characters(
     hostile = "\x1b[2J\r"
     first = _table().append_column(hostile, pa.array([1] * 4))
     for table in (
-        first.append_column(hostile, pa.array([1] * 4)),
+        first.append_column("id", pa.array([hostile] * 4)),
         first.drop_columns(["company_name"]),
         first.set_column(0, "id", pa.array([hostile] * 4)),
         first.set_column(2, "exp_years", pa.array([hostile] * 4)),

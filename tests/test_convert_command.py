@@ -365,7 +365,7 @@ def test_a_wrong_option_ends_with_exit_code_2(
         ("folder", 2, "has no .arrow, .arrows, .feather, .parquet, .pickle, .pkl files"),
         (b"no pickle", 2, "is not a whole pickle of embeddings"),
         ({"id": 1}, 2, "a dict, not a list of dicts or a DataFrame (at byte"),
-        ([], 2, "there is no column"),
+        ([], 2, "has no rows"),
         ([{"id": 1}], 2, "there is no column 'company_name' or 'Company Name' for company_name"),
         ([{**p.make_records()[0], "id": 1}], 1, "1 of 1 rows are invalid"),
         (p.make_records() * 2, 1, "6 ids are repeated"),

@@ -201,7 +201,7 @@ def test_a_part_without_a_column_is_an_error(number: int, suffix: str, folder: P
     _write_part(folder / f"part-{number}x.{suffix}", records)
 
     with pytest.raises(
-        UnreadableSourceError, match=rf"part-{number}x\.{suffix}: .* for company_name.*'Firm'"
+        UnreadableSourceError, match=rf"(?s)part-{number}x\.{suffix}: .* for company_name.*'Firm'"
     ):
         p.convert_file(folder)
 

@@ -356,20 +356,21 @@ def _some_invalid() -> list[dict[str, Any]]:
 
 
 def test_invalid_rows_are_counted_by_reason_and_ten_are_shown(tmp_path: Path) -> None:
-    """Nothing is written; the text has counts, the first ten with row, field, reason, advice."""
+    """Nothing is written; the text has counts, ten rows, of each kind one at least, and advice."""
     source = p.write_pickle(tmp_path / "jobs.pkl", _some_invalid())
 
     with pytest.raises(InvalidRowsError) as error:
         p.convert_file(source)
 
-    shown = [(row, "exp_years", "'junior' is not a number of years") for row in range(2, 11)]
+    shown = [(row, "exp_years", "'junior' is not a number of years") for row in range(2, 10)]
     shown.insert(2, (3, "vector", "NaN"))
+    shown.append((15, "vector", "missing vector"))
     assert [
         "13 of 16 rows are invalid; nothing was written:",
         "  12 x exp_years: ... is not a number of years",
         "  1 x vector: NaN",
         "  1 x vector: missing vector",
-        "the first of them:",
+        "examples of each:",
         *(f"  row {row}: {field}: {reason}" for row, field, reason in shown),
         "mend them, or leave them out with --skip-invalid, which keeps them in a file of their own",
     ] == str(error.value).splitlines()
@@ -398,7 +399,7 @@ def test_values_that_are_wrong_alike_are_counted_together(tmp_path: Path) -> Non
     with pytest.raises(InvalidRowsError) as error:
         p.convert_file(source)
 
-    assert ["  12 x exp_years: ... is not a number of years", "the first of them:"] == (
+    assert ["  12 x exp_years: ... is not a number of years", "examples of each:"] == (
         str(error.value).splitlines()[1:3]
     )
 

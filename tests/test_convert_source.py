@@ -465,7 +465,7 @@ def test_ids_may_be_uuids_or_bytes_in_a_dataframe(
         (None, "a NoneType, not a list of dicts"),
         ([{"id": 1}, [1]], "row 1 is a list, not a dict"),
         ([None], "row 0 is a NoneType, not a dict"),
-        ([], "no rows|columns: none"),
+        ([], "has no rows"),
         ([{}], "columns: none"),
     ],
 )

@@ -164,7 +164,7 @@ _BAD_VECTORS: dict[str, tuple[Any, str]] = {
     "number": (0.5, "float instead of a vector"),
     "dict": ({0: 0.5, 1: 0.5, 2: 0.5}, "dict instead of a vector"),
     "set": ({0.5, 1.5, 2.5}, "set instead of a vector"),
-    "matrix": (np.zeros((3, 1)), "ndarray instead of a vector"),
+    "matrix": (np.zeros((3, 1)), "a matrix of 3 x 1 instead of a vector"),
     "array of no dimension": (np.array(0.5), "ndarray instead of a vector"),
     "NaN in it": ([0.5, _NAN, 0.5], "NaN"),
     "NaN in an array": (np.array([0.5, _NAN, 0.5], np.float32), "NaN"),
@@ -440,7 +440,7 @@ def test_lists_of_fixed_size_are_vectors_of_any_number_type(
     "values",
     [
         pa.array([1.5, 2.5]), pa.array(["a", "b"]), pa.nulls(2), pa.array([b"ab", b"cd"]),
-        pa.array([["1", "2"], ["3", "4"]]), pa.array([[[1.5]], [[2.5]]]),
+        pa.array([["1", "2"], ["3", "4"]]), pa.array([[[1.5], [2.5]]] * 2),
         pa.array([[decimal.Decimal(1)], [decimal.Decimal(2)]]),
         pa.array([[1], [2]], pa.list_(pa.timestamp("s"))),
         pa.array([[2**62], [2**62]], pa.list_(pa.timestamp("s"))),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from unittest import mock
 
 import pytest
@@ -39,7 +39,7 @@ def _run(command: click.Command, *arguments: object) -> Result:
     return result
 
 
-def _named(shapes: list[Shape]) -> Any:
+def _named(shapes: list[Shape]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("shape", shapes, ids=[shape.name for shape in shapes])
 
 

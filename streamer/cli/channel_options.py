@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from convert.foreign_text import quoted
 from streamer.client.channel import ChannelError, tls_credentials
 from streamer.engines.tls import refuse_password
 
@@ -35,7 +36,7 @@ class HostPort(click.ParamType[str]):
             return value
         match = re.fullmatch(r"(?:[^\s:/\[\]]+|\[[0-9a-fA-F:.%]+\]):([0-9]{1,5})", value)
         if match is None or not 0 < int(match[1]) <= _MAX_PORT:
-            self.fail(f"{value!r} is not HOST:PORT, nor unix:PATH", param, ctx)
+            self.fail(f"{quoted(value)} is not HOST:PORT, nor unix:PATH", param, ctx)
         return value
 
 

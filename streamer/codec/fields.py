@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 from google.protobuf.descriptor import FieldDescriptor
 
+from convert.foreign_text import quoted
 from streamer.codec.wire_format import WireType
 from streamer.errors import SchemaMismatchError
 
@@ -108,7 +109,7 @@ def match_fields(descriptor: Descriptor, schema: pa.Schema) -> list[FieldPair]:
         raise SchemaMismatchError(message)
     unknown = set(schema.names) - {field.name for field in descriptor.fields}
     if unknown:
-        message = f"{descriptor.full_name} has no field for column {min(unknown)!r}"
+        message = f"{descriptor.full_name} has no field for column {quoted(min(unknown))}"
         raise SchemaMismatchError(message)
     by_number: Iterable[FieldDescriptor] = sorted(descriptor.fields, key=lambda f: f.number)
     return [_match(field, schema) for field in by_number]

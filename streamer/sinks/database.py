@@ -136,7 +136,8 @@ def clear_errors() -> Iterator[None]:
 
 def translated(error: psycopg.Error) -> DatabaseError:
     """Return the error as one of ours."""
-    text = error.diag.message_primary or str(error).strip().replace("\n", " ") or repr(error)
+    text = error.diag.message_primary or str(error).strip().replace("\n", " ")
+    text = text or type(error).__name__
     if error.diag.message_detail:
         text += f" ({error.diag.message_detail})"
     state = error.sqlstate or "08"  # the driver's own errors have none: the connection is gone

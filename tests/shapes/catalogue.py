@@ -49,10 +49,14 @@ def converted(
     name: str,
     write: Callable[[Path], Path],
     *options: str,
-    rows: Callable[[Path], pd.DataFrame] = read_pickle,
+    rows: Callable[[Path], pd.DataFrame] | pd.DataFrame = read_pickle,
 ) -> Shape:
-    """Return the entry of a source that is converted with these options of the command."""
-    return Shape(name, write, options, rows, ())
+    """Return the entry of a source that is converted with these options of the command.
+
+    `rows` may be a table, where pandas can't read the file, or reads something else.
+    """
+    read = rows if callable(rows) else lambda _path: rows
+    return Shape(name, write, options, read, ())
 
 
 def refused(name: str, write: Callable[[Path], Path], *options: str, words: Sequence[str]) -> Shape:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import pickle
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -13,14 +14,17 @@ import pyarrow.parquet
 
 from tests.shapes.catalogue import (
     MATRIX,
+    content,
     converted,
     frame,
     pickled,
+    read_pickle,
     records,
     refused,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -42,17 +46,12 @@ def _folder(folder: Path) -> Path:
 
 
 def _read_folder(folder: Path) -> pd.DataFrame:
-    parts = pd.read_pickle(folder / "part-2.pkl"), pd.read_parquet(folder / "part-10.parquet")
-    return pd.concat(parts)
+    first, second = folder / "part-2.pkl", folder / "part-10.parquet"
+    return pd.concat([read_pickle(first), pd.read_parquet(second)])
 
 
-def _compressed(folder: Path, name: str) -> Path:
-    packers = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
-    plain = pickled(records())(folder)
-    packed = folder / name
-    packed.write_bytes(packers[packed.suffix](plain.read_bytes()))
-    plain.unlink()
-    return packed
+def _compressed(pack: Callable[[bytes], bytes], ending: str) -> Callable[[Path], Path]:
+    return content(pack(pickle.dumps(records())), f"source.pkl{ending}")
 
 
 SHAPES = [
@@ -77,7 +76,7 @@ SHAPES = [
                 }
             )
         ),
-        rows=lambda _path: frame(),
+        rows=frame(),
     ),
     converted("rows without ids", pickled(frame(id=None))),
     converted(
@@ -89,7 +88,7 @@ SHAPES = [
     converted(
         "years like 2y and no_exp",
         pickled(frame(exp_years=["2y", "no_exp", "3", 4, 5.0, "6y"])),
-        rows=lambda _path: frame(exp_years=[2, 0, 3, 4, 5, 6]),
+        rows=frame(exp_years=[2, 0, 3, 4, 5, 6]),
     ),
     converted(
         "a column that nobody needs", pickled(frame(Position="x", Moment=pd.Timestamp(2024, 1, 1)))
@@ -102,14 +101,9 @@ SHAPES = [
     converted("Parquet", _parquet, rows=pd.read_parquet),
     converted("Feather", _feather, rows=pd.read_feather),
     converted("a folder of two kinds of files", _folder, rows=_read_folder),
-    *(
-        converted(
-            f"a pickle{ending}",
-            lambda folder, ending=ending: _compressed(folder, f"source.pkl{ending}"),
-            rows=lambda path: pd.DataFrame(pd.read_pickle(path)),
-        )
-        for ending in (".gz", ".bz2", ".xz")
-    ),
+    converted("a pickle in gzip", _compressed(gzip.compress, ".gz")),
+    converted("a pickle in bzip2", _compressed(bz2.compress, ".bz2")),
+    converted("a pickle in xz", _compressed(lzma.compress, ".xz")),
     refused(
         "vectors of several lengths",
         pickled(frame(job_post_vectors=[[1.0], *MATRIX.tolist()[1:]])),

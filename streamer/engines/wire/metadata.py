@@ -78,7 +78,7 @@ def format_metadata(metadata: Iterable[tuple[str, Value]]) -> list[Field]:
 
 def _format_field(name: str, value: Value) -> Field:
     if not _NAME.fullmatch(name):
-        message = f"metadata key {name!r} is not of lower-case letters, digits and _ . -"
+        message = f"metadata key {quoted(name)} is not of lower-case letters, digits and _ . -"
         raise ValueError(message)
     if name.endswith(_BINARY_SUFFIX):
         raw = value.encode() if isinstance(value, str) else value
@@ -86,7 +86,7 @@ def _format_field(name: str, value: Value) -> Field:
     text = value.decode("latin-1") if isinstance(value, bytes) else value
     text = text.strip(" ")  # the protocol lets blanks at the ends be lost
     if not _VALUE.fullmatch(text):
-        message = f"the value of metadata {name!r} is not printable ASCII; name it ...-bin"
+        message = f"the value of metadata {quoted(name)} is not printable ASCII; name it ...-bin"
         raise ValueError(message)
     return name.encode(), text.encode()
 

@@ -1,0 +1,124 @@
+"""A vector that has one column a dimension: `emb_0`, `emb_1`, ..., said as `emb_*`."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import unicodedata
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from convert.errors import UnreadableSourceError
+from convert.foreign_text import quoted
+from convert.validation import python_values
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from convert.pickle_reader import Values
+
+# Of a number; no vector has more dimensions.
+_MOST_DIGITS = 9
+_SHOWN = 5
+# Columns that must differ in a number alone to be taken for one vector's.
+_ALIKE = 3
+_LAST_NUMBER = re.compile("[0-9]+(?=[^0-9]*$)")
+
+
+class NumberedNames(tuple[Any, ...]):
+    """The names of the columns of one vector."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return f"{self[0]} to {self[-1]}" if len(self) > 1 else str(self[0])
+
+
+class NumberedPattern:
+    """Names with a number where `pattern` has its `*`."""
+
+    def __init__(self, pattern: str) -> None:
+        self._pattern = pattern
+        before, after = map(re.escape, plain_name(pattern).split("*"))
+        self._matches = re.compile(f"{before}([0-9]{{1,{_MOST_DIGITS}}}){after}").fullmatch
+
+    def fits(self, name: Any) -> bool:  # noqa: ANN401 - a column's name may be a number
+        return self._matches(plain_name(name)) is not None
+
+    def in_order(self, names: Iterable[Any]) -> NumberedNames:
+        """Return names that fit in the order of their numbers, from 0 or 1 on.
+
+        UnreadableSourceError: a number is missing, or there twice.
+        """
+        by_number: dict[int, list[Any]] = {}
+        for name in names:
+            match = self._matches(plain_name(name))
+            if match is not None:
+                by_number.setdefault(int(match[1]), []).append(name)
+        for number, same in by_number.items():
+            if len(same) > 1:
+                shown = " and ".join(quoted(str(name)) for name in same[:_SHOWN])
+                self._refuse(f"{shown} are number {number}")
+        first, last = 0 if 0 in by_number else 1, max(by_number)
+        missing = last + 1 - first - len(by_number)
+        if missing:
+            gaps = (n for n in range(first, last + 1) if n not in by_number)
+            shown = ", ".join(map(str, itertools.islice(gaps, _SHOWN)))
+            others = f" and {missing - _SHOWN:,} others" if missing > _SHOWN else ""
+            self._refuse(
+                f"there are {len(by_number):,} up to number {last}, none of {shown}{others}"
+            )
+        return NumberedNames(by_number[number][0] for number in sorted(by_number))
+
+    def _refuse(self, why: str) -> None:
+        message = f"vector: of the columns {quoted(self._pattern)} {why}"
+        raise UnreadableSourceError(message)
+
+
+class ColumnPerDimension:
+    """Rows whose numbers lie in several columns, in the order of the dimensions."""
+
+    def __init__(self, columns: Sequence[Values]) -> None:
+        self.dimension = len(columns)
+        self._columns = columns
+
+    def __len__(self) -> int:
+        return len(self._columns[0])
+
+    def numbers(self, begin: int, end: int) -> NDArray[Any] | None:
+        """Return these rows as a matrix, (rows, dimension); None if one of them isn't numbers."""
+        columns = [_numbers(column[begin:end]) for column in self._columns]
+        found = [column for column in columns if column is not None]
+        return np.stack(found, axis=1) if len(found) == len(columns) else None
+
+    def row(self, row: int) -> list[Any]:
+        """Return one row as it is."""
+        return [python_values(column[row : row + 1])[0] for column in self._columns]
+
+
+def pattern_of(names: Iterable[str]) -> str | None:
+    """Return what fits the most of `names`, if these are three or more."""
+    patterns = Counter(_LAST_NUMBER.sub("*", name) for name in names if "*" not in name)
+    ((pattern, count),) = patterns.most_common(1) or [("", 0)]
+    return pattern if count >= _ALIKE and "*" in pattern else None
+
+
+def plain_name(name: Any) -> str:  # noqa: ANN401 - a column's name may be a number
+    """Return a column's name as names are compared: composed, as macOS doesn't write them (NFC)."""
+    return unicodedata.normalize("NFC", str(name))
+
+
+def _numbers(column: Values) -> NDArray[Any] | None:
+    if isinstance(column, pa.Array):
+        is_number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+        return column.to_numpy() if is_number and not column.null_count else None
+    if isinstance(column, list):
+        column = np.array(column) if {int, float}.issuperset(map(type, column)) else column
+    if isinstance(column, np.ndarray) and column.dtype.kind in "fiub" and column.ndim == 1:
+        return column
+    return None

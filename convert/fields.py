@@ -71,7 +71,7 @@ class FieldNames:
             found["vector"] = [numbered] if numbered else []
         return {field: names for field, names in found.items() if names}
 
-    def choose(self, present: Collection[Any]) -> dict[str, Any]:
+    def choose(self, present: Collection[Any], source: str) -> dict[str, Any]:
         """Return the column of each field that some rows have; a NumberedNames if it has several.
 
         UnreadableSourceError: two columns are there for one field, or of several one is missing.
@@ -80,16 +80,17 @@ class FieldNames:
         for field, names in by_field.items():
             if len(names) > 1:
                 shown = list(dict.fromkeys(quoted(plain_name(name)) for name in names))
-                message = f"{field}: there is {' and '.join(shown)}; choose with --column"
+                message = f"{source}: {field}: there is {' and '.join(shown)}; choose with --column"
                 if len(shown) == 1:
                     message = (
-                        f"{field}: {len(names)} columns are called {shown[0]}; rename the others"
+                        f"{source}: {field}: {len(names)} columns are called {shown[0]}; "
+                        "rename all but one"
                     )
                 raise UnreadableSourceError(message)
         chosen = {field: name for field, (name,) in by_field.items()}
         vector = chosen.get("vector")
         if self._numbered is not None and isinstance(vector, NumberedNames):
-            chosen["vector"] = self._numbered.in_order(vector)
+            chosen["vector"] = self._numbered.in_order(vector, source)
         return chosen
 
     def require(self, present: Collection[Any], source: str) -> None:

@@ -132,7 +132,9 @@ class _Conversion:
             advance(count)
 
         for batch in self._source.batches(self._names.may_be, told):
-            names = self._names.choose(batch.columns)
+            # Parts of a folder that weren't reached yet have no rows.
+            part = [part for part in self._source.parts if part.rows][-1]
+            names = self._names.choose(batch.columns, str(part.paths[0]))
             ready, most = reading.look(batch, names), reading.rows_at_once
             if matrices is None:
                 matrices = Matrices(MOST_PENDING + 1, most, reading.shape.dimension)

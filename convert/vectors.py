@@ -214,7 +214,9 @@ def _fill_one(out: NDArray[np.float32], vector: Any) -> str | None:  # noqa: ANN
     length, vector = _length(vector), _only_row(vector)
     if length is None:
         if isinstance(vector, np.ndarray) and vector.ndim > 1:
-            return f"a matrix of {' x '.join(map(str, vector.shape))} instead of a vector"
+            shape = " x ".join(map(str, vector.shape))
+            advice = "; v.ravel() makes one of it" if max(vector.shape) == vector.size else ""
+            return f"a matrix of {shape} instead of a vector{advice}"
         return f"{type(vector).__name__} instead of a vector"
     if length == 0:
         return "missing vector"

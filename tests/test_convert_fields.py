@@ -102,7 +102,7 @@ def test_fields_that_may_be_empty_are_not_missing() -> None:
     present = [name for name in _PRESENT if name != "exp_years"]
     names.require(present, "jobs.pkl")
 
-    assert "company_name" == names.choose(present)["company_name"]
+    assert "company_name" == names.choose(present, "jobs.pkl")["company_name"]
     with pytest.raises(MissingFieldsError, match="english_level"):
         names.require([name for name in present if name != "english_level"], "jobs.pkl")
 
@@ -134,7 +134,7 @@ def test_composed_and_decomposed_names_are_one(name: str) -> None:
             names = FieldNames({"company_name": asked})
 
             assert names.may_be(present)
-            assert {"company_name": present} == names.choose([present])
+            assert {"company_name": present} == names.choose([present], "jobs.pkl")
 
 
 def test_of_two_forms_of_a_name_the_one_that_was_said_is_meant() -> None:
@@ -143,15 +143,15 @@ def test_of_two_forms_of_a_name_the_one_that_was_said_is_meant() -> None:
     for asked in (composed, decomposed):
         names = FieldNames({"company_name": asked})
 
-        assert asked == names.choose([composed, decomposed])["company_name"]
+        assert asked == names.choose([composed, decomposed], "jobs.pkl")["company_name"]
     with pytest.raises(UnreadableSourceError, match="company_name: 2 columns are called '\u1e69'"):
-        FieldNames({"company_name": "\u1e69"}).choose(["s\u0323\u0307", "\u1e63\u0307"])
+        FieldNames({"company_name": "\u1e69"}).choose(["s\u0323\u0307", "\u1e63\u0307"], "jobs.pkl")
 
 
 def test_two_names_for_a_field_are_an_error() -> None:
     """Both are shown."""
     with pytest.raises(UnreadableSourceError, match="'company_name' and 'Company Name'; choose"):
-        FieldNames({}).choose(["company_name", "Company Name"])
+        FieldNames({}).choose(["company_name", "Company Name"], "jobs.pkl")
 
 
 # One column a dimension.
@@ -166,7 +166,7 @@ def test_numbered_columns_are_put_in_the_order_of_their_numbers(
     """However they are ordered in the source; numbers may be written with zeros."""
     names = [form.format(number + from_one) for number in range(count)]
     pattern = form.replace("{}", "*").replace("{:04}", "*")
-    chosen = FieldNames({"vector": pattern}).choose(sorted(names, reverse=True))
+    chosen = FieldNames({"vector": pattern}).choose(sorted(names, reverse=True), "jobs.pkl")
 
     assert tuple(names) == tuple(chosen["vector"])
     assert count < 3 or pattern_of(names) == pattern
@@ -179,14 +179,16 @@ def test_numbered_columns_are_put_in_the_order_of_their_numbers(
         (["e1", "e3"], "there are 2 up to number 3, none of 2$"),
         (["e5"], "there are 1 up to number 5, none of 1, 2, 3, 4$"),
         (["e0", "e999999999"], "none of 1, 2, 3, 4, 5 and 999,999,993 others$"),
-        (["e0", "e00", "e1"], "'e0' and 'e00' are number 0$"),
-        (["e0", "e01", "e1"], "'e01' and 'e1' are number 1$"),
+        (["e0", "e00", "e1"], "'e0' and 'e00' have both number 0$"),
+        (["e0", "e01", "e1"], "'e01' and 'e1' have both number 1$"),
     ],
 )
 def test_numbers_that_are_missing_or_there_twice_are_named(names: list[str], said: str) -> None:
     """And the pattern that they fit."""
-    with pytest.raises(UnreadableSourceError, match=rf"vector: of the columns 'e\*' .*{said}"):
-        NumberedPattern("e*").in_order(names)
+    with pytest.raises(
+        UnreadableSourceError, match=rf"^jobs\.pkl: vector: of the columns 'e\*' .*{said}"
+    ):
+        NumberedPattern("e*").in_order(names, "jobs.pkl")
 
 
 def test_a_star_is_a_number_and_nothing_else() -> None:
@@ -197,7 +199,7 @@ def test_a_star_is_a_number_and_nothing_else() -> None:
         map(names.may_be, ["e", "e-1", "e1x", "xe1", "e1.0", "e\u0661", f"e{'1' * 5000}"])
     )
     assert names.may_be("e*")
-    assert "e*" == names.choose(["e*", "e0"])["vector"]
+    assert "e*" == names.choose(["e*", "e0"], "jobs.pkl")["vector"]
     assert not FieldNames({"vector": "e*_*"}).may_be("e1_2")
     assert not FieldNames({"company_name": "e*"}).may_be("e1")
 
@@ -252,4 +254,4 @@ def test_rows_of_numbered_columns_are_read_alone_where_one_is_no_number() -> Non
 
     assert (2, 3) == (len(values), values.dimension)
     assert values.numbers(0, 2) is None
-    assert [[0.5, 1, "x"], [1.5, None, 2.5]] == [values.row(0), values.row(1)]
+    assert [(0.5, 1, "x"), (1.5, None, 2.5)] == [values.row(0), values.row(1)]

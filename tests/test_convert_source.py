@@ -123,7 +123,7 @@ def _read(path: Path, **columns: str) -> _Found:
             values.setdefault(name, []).extend(python_values(column))
         rows += [batch.row(row) for row in range(batch.rows)]
     wanted.require(source.columns, path.name)
-    names = wanted.choose(source.columns)
+    names = wanted.choose(source.columns, "jobs.pkl")
     assert len(rows) == source.rows
     return _Found(
         {field: values[name] for field, name in names.items()},

@@ -164,7 +164,10 @@ _BAD_VECTORS: dict[str, tuple[Any, str]] = {
     "number": (0.5, "float instead of a vector"),
     "dict": ({0: 0.5, 1: 0.5, 2: 0.5}, "dict instead of a vector"),
     "set": ({0.5, 1.5, 2.5}, "set instead of a vector"),
-    "matrix": (np.zeros((3, 1)), "a matrix of 3 x 1 instead of a vector"),
+    "matrix": (
+        np.zeros((3, 1)),
+        "a matrix of 3 x 1 instead of a vector; v.ravel() makes one of it",
+    ),
     "array of no dimension": (np.array(0.5), "ndarray instead of a vector"),
     "NaN in it": ([0.5, _NAN, 0.5], "NaN"),
     "NaN in an array": (np.array([0.5, _NAN, 0.5], np.float32), "NaN"),

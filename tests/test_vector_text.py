@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from convert.pickle_reader import Values
 
+_SHORTENED = "was shortened by NumPy, so that numbers are lost; save v.tolist() instead of str(v)"
 _SPACE = " \t\n\f\r"
 _NUMBER = r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 
@@ -191,7 +192,7 @@ def test_rows_of_one_text_share_what_it_becomes() -> None:
         ("[nan, null]", "a value is missing"),
         ("[1, nan, -inf]", "NaN"),
         ("[-Infinity]", "infinity"),
-        ("[1 2 ... 9]", "'[1 2 ... 9]' was shortened by NumPy: the numbers left out are lost"),
+        ("[1 2 ... 9]", f"'[1 2 ... 9]' {_SHORTENED}"),
         ("0.1, 0.2", "'0.1, 0.2' is not a list of numbers"),
         ("[0.1; 0.2]", "'[0.1; 0.2]' is not a list of numbers"),
         ("[0,1 0,2]", "'[0,1 0,2]' is not a list of numbers"),

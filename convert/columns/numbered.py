@@ -16,7 +16,7 @@ from convert.foreign_text import quoted
 from convert.validation import python_values
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 # Of a number; no vector has more dimensions.
 _MOST_DIGITS = 9
 _SHOWN = 5
+# Rows that are made of Python's values together, where some of them hold something else.
+_ROWS_AT_ONCE = 256
 # Columns that must differ in a number alone to be taken for one vector's.
 _ALIKE = 3
 _LAST_NUMBER = re.compile("[0-9]+(?=[^0-9]*$)")
@@ -50,7 +52,7 @@ class NumberedPattern:
     def fits(self, name: Any) -> bool:  # noqa: ANN401 - a column's name may be a number
         return self._matches(plain_name(name)) is not None
 
-    def in_order(self, names: Iterable[Any]) -> NumberedNames:
+    def in_order(self, names: Iterable[Any], source: str) -> NumberedNames:
         """Return names that fit in the order of their numbers, from 0 or 1 on.
 
         UnreadableSourceError: a number is missing, or there twice.
@@ -63,7 +65,7 @@ class NumberedPattern:
         for number, same in by_number.items():
             if len(same) > 1:
                 shown = " and ".join(quoted(str(name)) for name in same[:_SHOWN])
-                self._refuse(f"{shown} are number {number}")
+                self._refuse(source, f"{shown} have both number {number}")
         first, last = 0 if 0 in by_number else 1, max(by_number)
         missing = last + 1 - first - len(by_number)
         if missing:
@@ -71,12 +73,12 @@ class NumberedPattern:
             shown = ", ".join(map(str, itertools.islice(gaps, _SHOWN)))
             others = f" and {missing - _SHOWN:,} others" if missing > _SHOWN else ""
             self._refuse(
-                f"there are {len(by_number):,} up to number {last}, none of {shown}{others}"
+                source, f"there are {len(by_number):,} up to number {last}, none of {shown}{others}"
             )
         return NumberedNames(by_number[number][0] for number in sorted(by_number))
 
-    def _refuse(self, why: str) -> None:
-        message = f"vector: of the columns {quoted(self._pattern)} {why}"
+    def _refuse(self, source: str, why: str) -> None:
+        message = f"{source}: vector: of the columns {quoted(self._pattern)} {why}"
         raise UnreadableSourceError(message)
 
 
@@ -86,19 +88,29 @@ class ColumnPerDimension:
     def __init__(self, columns: Sequence[Values]) -> None:
         self.dimension = len(columns)
         self._columns = columns
+        # The rows that were made last, and the first of them: others near it are asked for next.
+        self._made: tuple[int, list[tuple[Any, ...]]] = 0, []
 
     def __len__(self) -> int:
         return len(self._columns[0])
 
     def numbers(self, begin: int, end: int) -> NDArray[Any] | None:
         """Return these rows as a matrix, (rows, dimension); None if one of them isn't numbers."""
-        columns = [_numbers(column[begin:end]) for column in self._columns]
+        columns = list(map(_numbers, self._cut(slice(begin, end))))
         found = [column for column in columns if column is not None]
         return np.stack(found, axis=1) if len(found) == len(columns) else None
 
-    def row(self, row: int) -> list[Any]:
+    def row(self, row: int) -> tuple[Any, ...]:
         """Return one row as it is."""
-        return [python_values(column[row : row + 1])[0] for column in self._columns]
+        begin, made = self._made
+        if not begin <= row < begin + len(made):
+            some = slice(row, row + _ROWS_AT_ONCE)
+            begin, made = row, list(zip(*map(python_values, self._cut(some)), strict=True))
+            self._made = begin, made
+        return made[row - begin]
+
+    def _cut(self, rows: slice) -> Iterator[Values]:
+        return (column[rows] for column in self._columns)
 
 
 def pattern_of(names: Iterable[str]) -> str | None:

@@ -166,7 +166,7 @@ def _no_vector(text: str | None) -> _Parsed:
     if not text.strip().strip("[](){}").strip():
         return NotNumbers("missing vector")
     if "..." in text:
-        why = "was shortened by NumPy: the numbers left out are lost"
+        why = "was shortened by NumPy, so that numbers are lost; save v.tolist() instead of str(v)"
         return NotNumbers(f"{quoted(text)} {why}")
     words = {word.lower() for word in re.findall("[a-zA-Z]{2,}", text)}
     if words <= set().union(*_MISPLACED.values()):

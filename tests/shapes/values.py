@@ -166,7 +166,7 @@ _ONE_ROW = [
     refused(
         "vectors of shape (D, 1)",
         pickled(frame(job_post_vectors=[v.reshape(-1, 1) for v in MATRIX])),
-        words=["6 x vector: a matrix of 4 x 1 instead of a vector"],
+        words=["6 x vector: a matrix of 4 x 1 instead of a vector; v.ravel()"],
     ),
     refused(
         "vectors of shape (2, D)",
@@ -243,7 +243,7 @@ _A_COLUMN_A_DIMENSION = [
         "a column a dimension, one twice",
         pickled(_wide().assign(emb_01=0.5)),
         *_EMB,
-        words=["'emb_1' and 'emb_01' are number 1"],
+        words=["'emb_1' and 'emb_01' have both number 1"],
     ),
     refused(
         "a column a dimension, a value missing",

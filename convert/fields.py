@@ -31,7 +31,9 @@ EMPTY_VALUES = {
 # Names that are no slip of the pen, but are often given.
 _NICKNAMES = {"vector": ("embedding", "embeddings", "emb", "vec"), "exp_years": ("experience",)}
 _SHOWN_NAMES = 30
-_COMPARED_NAMES = 1000  # with the names of a field; more would take seconds
+# Of names that are compared with those of a field: more, or longer ones, would take seconds.
+_MOST_COMPARED = 1000
+_MOST_COMPARED_CHARS = 60
 _NUMBER = "*"
 
 
@@ -101,11 +103,8 @@ class FieldNames:
             return
         taken = {name for names in found.values() for name in names}
         free = [str(name) for name in present if name not in taken]
-        said = (
-            "1 field has no column"
-            if len(missing) == 1
-            else f"{len(missing)} fields have no column"
-        )
+        free = [name for name in free if len(name) <= _MOST_COMPARED_CHARS]
+        said = f"{len(missing)} field{' has' if len(missing) == 1 else 's have'} no column"
         lines = [f"{fit_to_show(source)}: {said}:"]
         lines += [f"  {self._missing(field, free)}" for field in missing]
         lines.append(f"its columns: {_listed(present)}")
@@ -135,7 +134,7 @@ class FieldNames:
 def _nearest(wanted: Iterable[str], names: Iterable[str]) -> list[str]:
     """Return up to three of `names` that are like those `wanted`, of which the first count most."""
     by_form: dict[str, str] = {}
-    for name in itertools.islice(names, _COMPARED_NAMES):
+    for name in itertools.islice(names, _MOST_COMPARED):
         by_form.setdefault(_bare(name), name)
     found = [form for known in wanted for form in difflib.get_close_matches(_bare(known), by_form)]
     return [by_form[form] for form in dict.fromkeys(found)][:3]

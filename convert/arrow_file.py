@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from convert.columns.pandas_index import index_names
 from convert.errors import UnreadableSourceError
 from convert.foreign_text import quoted
-from convert.pickle_reader import BATCH_ROWS, Batch
+from convert.pickle_reader import BATCH_ROWS, Batch, IndexName, Repeated
 from convert.validation import python_values
 
 if TYPE_CHECKING:
@@ -26,16 +27,6 @@ _KINDS = {
     ARROW_MAGIC: "an Arrow file",
     STREAM_BEGIN: "an Arrow stream",
 }
-
-
-class Repeated(NamedTuple):
-    """A column of a name that others before it have: the second, the third ..."""
-
-    name: str
-    number: int
-
-    def __str__(self) -> str:
-        return self.name
 
 
 def magic_of(begin: bytes) -> bytes | None:
@@ -143,11 +134,13 @@ def _has_bytes(kind: pa.DataType) -> bool:
 
 def _column_keys(schema: pa.Schema) -> list[str | Repeated]:
     """Return what tells the columns apart: their names, where these do."""
+    index = index_names(schema.metadata)
     seen: Counter[str] = Counter()
     keys: list[str | Repeated] = []
     for name in schema.names:
         seen[name] += 1
-        keys.append(name if seen[name] == 1 else Repeated(name, seen[name]))
+        key = IndexName(name) if name in index else name
+        keys.append(key if seen[name] == 1 else Repeated(key, seen[name]))
     return keys
 
 
@@ -157,7 +150,7 @@ def _batch(rows: pa.RecordBatch, wanted: Callable[[Any], bool]) -> Batch:
     def row(number: int) -> dict[Any, Any]:
         whole = rows.slice(number, 1)
         return {
-            f"{key} ({key.number})" if isinstance(key, Repeated) else key: python_values(column)[0]
+            key.key if isinstance(key, Repeated) else key: python_values(column)[0]
             for key, column in zip(keys, whole.columns, strict=True)
         }
 

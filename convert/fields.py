@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from convert.columns.numbered import NumberedNames, NumberedPattern, pattern_of, plain_name
 from convert.errors import MissingFieldsError, UnreadableSourceError
 from convert.foreign_text import fit_to_show, quoted
+from convert.pickle_reader import IndexName
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -67,7 +68,7 @@ class FieldNames:
         found = {}
         for field, known in self._known.items():
             names = [name for name in present if plain_name(name) in self._plain[field]]
-            found[field] = [name for name in names if str(name) in known] or names
+            found[field] = _preferred([name for name in names if str(name) in known] or names)
         if self._numbered is not None and not found["vector"]:
             numbered = NumberedNames(filter(self._is_numbered, present))
             found["vector"] = [numbered] if numbered else []
@@ -150,3 +151,8 @@ def _listed(names: Collection[Any]) -> str:
     if len(names) > len(shown):
         shown.append(f"and {len(names) - len(shown):,} others")
     return ", ".join(shown) or "none"
+
+
+def _preferred(names: list[Any]) -> list[Any]:
+    """Return columns without those that were an index, if there are others."""
+    return [name for name in names if not isinstance(name, IndexName)] or names

@@ -14,7 +14,7 @@ import pyarrow as pa
 from convert.errors import UnreadableSourceError
 from convert.fields import FieldNames
 from convert.foreign_text import fit_to_show
-from convert.pickle_reader import FloatLists
+from convert.pickle_reader import FloatLists, IndexName
 from convert.source import open_source
 from convert.terminal import say
 
@@ -118,7 +118,8 @@ def print_contents(contents: Contents) -> None:
         if len(types) > _SHOWN_TYPES:
             shown.append(f"and {len(types) - _SHOWN_TYPES:,} others")
         used = f"  -> {contents.fields[name]}" if name in contents.fields else ""
-        say(f"  {fit_to_show(str(name)):<{width}}  {', '.join(shown)}{used}")
+        index = " (index)" if isinstance(name, IndexName) else ""
+        say(f"  {fit_to_show(str(name)):<{width}}  {', '.join(shown)}{index}{used}")
     if contents.globals_named:
         say("names, at the byte where each comes first")
         named = sorted(contents.globals_named.items(), key=lambda item: item[1])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import IO, TYPE_CHECKING
+import shlex
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from convert.atomic import partial, put_in_place, remove_leftovers
 from convert.background_file import MOST_PENDING
+from convert.columns.id_candidates import looks_like_ids, may_hold_ids
 from convert.digest import Digest
 from convert.errors import (
     DuplicateIdsError,
@@ -21,6 +23,7 @@ from convert.ids import IdMode
 from convert.memory import PeakMemory, no_garbage_collection
 from convert.options import Options, fingerprint, possible_fingerprints, written_fingerprint
 from convert.order import is_ascending, repeated_rows, sorted_order
+from convert.pickle_reader import IndexName
 from convert.preconditions import Room, file_versions, refuse_source_as_output
 from convert.reading import IdWishes, Reading
 from convert.rejects import Rejects, rejects_path
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from convert.id_text import IdKind
+    from convert.pickle_reader import Batch
     from convert.reading import Shape
     from convert.source import Source
 
@@ -86,6 +90,8 @@ class _Conversion:
         # --ids keep makes the id column a required one.
         required = {"id": "id"} if options.ids is IdMode.KEEP else {}
         self._names = FieldNames({**required, **options.columns}, options.empty)
+        # Columns that may hold ids and don't: names, of a source whose ids are made.
+        self._without_ids: set[Any] = set()
 
     def read(
         self, file: IO[bytes], rejects: Rejects, phases: Phases
@@ -131,11 +137,13 @@ class _Conversion:
             room.bytes_read += count
             advance(count)
 
-        for batch in self._source.batches(self._names.may_be, told):
+        for batch in self._source.batches(self._is_wanted, told):
             # Parts of a folder that weren't reached yet have no rows.
             part = [part for part in self._source.parts if part.rows][-1]
             names = self._names.choose(batch.columns, str(part.paths[0]))
             ready, most = reading.look(batch, names), reading.rows_at_once
+            if reading.shape.mode is not IdMode.KEEP:
+                self._refuse_to_make_ids(batch, names)
             if matrices is None:
                 matrices = Matrices(MOST_PENDING + 1, most, reading.shape.dimension)
             for piece in ready.pieces(most):
@@ -155,6 +163,26 @@ class _Conversion:
         if writer is not None:
             writer.wait()
         return reading, writer
+
+    def _is_wanted(self, name: Any) -> bool:  # noqa: ANN401 - a column's name may be a number
+        # Where the source may have to be refused, as it seems to have ids under another name.
+        return self._names.may_be(name) or (self._options.ids is None and may_hold_ids(name))
+
+    def _refuse_to_make_ids(self, batch: Batch, names: Mapping[str, Any]) -> None:
+        """Raise UnreadableSourceError if the user didn't ask for made ids and others are there."""
+        if self._options.ids is not None:
+            return
+        for name in batch.columns.keys() - set(names.values()) - self._without_ids:
+            example = looks_like_ids(batch.columns[name]) if may_hold_ids(name) else None
+            if example is not None:
+                what = "index" if isinstance(name, IndexName) else "column"
+                message = (
+                    f"{self._options.source}: there is no column 'id', but the {what} "
+                    f"{quoted(str(name))} looks like ids ({quoted(example)}): keep them with "
+                    f"--column {shlex.quote(f'id={name}')}, or make new ones with --ids uuid7"
+                )
+                raise UnreadableSourceError(message)
+            self._without_ids.add(name)
 
     def write(
         self, file: IO[bytes], reading: Reading, writer: DatasetWriter, phases: Phases

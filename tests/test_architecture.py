@@ -33,11 +33,16 @@ _MAY_IMPORT: dict[str, set[str]] = {
     "convert.ids": {
         "convert.pickle_reader", "convert.validation", "convert.id_text", "convert.errors",
     },
-    "convert.arrow_file": {"convert.pickle_reader", "convert.validation", "convert.errors"},
+    "convert.arrow_file": {
+        "convert.columns", "convert.pickle_reader", "convert.validation", "convert.errors"},
     "convert.source": {
         "convert.pickle_reader", "convert.pickle_file", "convert.arrow_file", "convert.errors",
     },
-    "convert.fields": {"convert.columns", "convert.errors"},
+    "convert.fields": {"convert.columns", "convert.errors", "convert.pickle_reader"},
+    "convert.columns.id_candidates": {
+        "convert.pickle_reader", "convert.ids", "convert.id_text", "convert.validation",
+    },
+    "convert.columns.pandas_index": set(),
     "convert.digest": {"convert.errors"},
     "convert.dictionary": {"convert.validation", "convert.errors"},
     "convert.memory": set(),
@@ -66,6 +71,7 @@ _MAY_IMPORT: dict[str, set[str]] = {
         "convert.rejects", "convert.order", "convert.writer", "convert.atomic", "convert.options",
         "convert.preconditions", "convert.report", "convert.ids", "convert.id_text",
         "convert.schema", "convert.errors", "convert.background_file", "convert.vectors",
+        "convert.columns", "convert.pickle_reader",
     },
     "convert.inspect": {
         "convert.pickle_reader", "convert.source", "convert.fields", "convert.report",

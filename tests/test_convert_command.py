@@ -364,7 +364,7 @@ def test_a_wrong_option_ends_with_exit_code_2(
         (None, 2, "No such file"),
         ("folder", 2, "has no .arrow, .arrows, .feather, .parquet, .pickle, .pkl files"),
         (b"no pickle", 2, "is not a whole pickle of embeddings"),
-        ({"id": 1}, 2, "a dict, not a list of dicts or a DataFrame (at byte"),
+        ({"id": 1}, 2, "it holds a dict of 1, not a list of dicts, a DataFrame, or a dict"),
         ([], 2, "has no rows"),
         ([{"id": 1}], 2, "there is no column 'company_name' or 'Company Name' for company_name"),
         ([{**p.make_records()[0], "id": 1}], 1, "1 of 1 rows are invalid"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import gzip
+import pathlib
 import pickle
 import re
 import uuid
@@ -179,22 +180,33 @@ def test_a_pickle_that_would_run_code_is_looked_at_and_runs_nothing(
 
     assert 2 == process.returncode
     assert re.search(rf"^  {re.escape(gadget)} \(\d+\)$", process.stdout, re.MULTILINE)
-    assert f"names {gadget}, which no embeddings pickle needs (at byte" in process.stderr
+    assert f"names {gadget}, which no embeddings pickle needs" in process.stderr
     assert "Traceback" not in process.stderr
     assert [tmp_path / "jobs.pkl"] == list(tmp_path.iterdir())
 
 
-def test_rows_before_a_name_that_is_refused_are_said(tmp_path: Path) -> None:
+def test_rows_before_something_that_is_refused_are_said(tmp_path: Path) -> None:
     """What was read until then, and that this isn't all."""
     records: list[Any] = [{"a": n, "b": "x" * 300} for n in range(9000)]
-    (tmp_path / "jobs.pkl").write_bytes(pickle.dumps([*records, {"a": print}], 4))
+    (tmp_path / "jobs.pkl").write_bytes(pickle.dumps([*records, [print]], 4))
     result = _run(tmp_path / "jobs.pkl")
     said = _said(result.output)
 
     assert 2 == result.exit_code
     assert re.fullmatch(r"8,192 before the error", said["rows"])
     assert "int" == said["a"]
-    assert "names builtins.print," in result.output
+    assert "row 9000 is a list of 1, not a dict" in result.output
+    assert re.search(r"^  builtins\.print \([\d,]+\)$", result.output, re.MULTILINE)
+
+
+def test_objects_are_said_by_their_classes(tmp_path: Path) -> None:
+    """Which aren't made; an index is said to be one."""
+    index = pd.Index(["a", "b"], dtype=object)
+    frame = pd.DataFrame({"path": [pathlib.PurePosixPath("x")] * 2}, index=index)
+    said = _said(_run(p.write_pickle(tmp_path / "jobs.pkl", frame)).output)
+
+    assert "pathlib.PurePosixPath" == said["path"]
+    assert "str (index)" == said["index"]
 
 
 @pytest.mark.parametrize("cut", [1, 1000, 200_000])
@@ -216,7 +228,7 @@ _UNREADABLE: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda _path: None, "No such file"),
     "empty": (lambda path: path.touch(), "is empty"),
     "no pickle": (lambda path: path.write_bytes(b"no pickle"), "not a whole pickle"),
-    "a dict": (lambda path: p.write_pickle(path, {"a": 1}), "a dict, not a list of dicts"),
+    "a dict": (lambda path: p.write_pickle(path, {"a": 1}), "a dict of 1, not a list of dicts"),
     "an empty folder": (lambda path: path.mkdir(), "has no .arrow,"),
     "no Arrow": (lambda path: path.write_bytes(b"ARROW1\0\0"), "can't be read"),
     "no Parquet": (lambda path: path.write_bytes(b"PAR1\0\0"), "can't be read"),

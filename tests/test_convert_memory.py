@@ -20,7 +20,7 @@ from convert.errors import InvalidRowsError, OutputError
 from convert.inspect import inspect
 from convert.memory import no_garbage_collection
 from convert.pickle_reader import vectors
-from convert.pickle_reader.frames import FrameColumns
+from convert.pickle_reader.frames import Table
 from convert.pickle_reader.known import KNOWN
 from convert.pickle_reader.memo import Memo
 from convert.pickle_reader.plain import Plain
@@ -272,7 +272,7 @@ def test_what_columns_share_is_made_once_or_not_at_all(kind: str, tmp_path: Path
     for number in range(300):
         table[f"column {number}"] = column.array
     source = p.write_pickle(tmp_path / "jobs.pkl", table)
-    with _counted(FrameColumns, "_categories") as made:
+    with _counted(Table, "_categories") as made:
         assert 306 == len(inspect(source, p.Quiet()).types)
 
     assert (kind == "category") == made.call_count

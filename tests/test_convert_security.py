@@ -10,6 +10,7 @@ import gzip
 import lzma
 import os
 import pickle
+import re
 import resource
 import signal
 import struct
@@ -71,7 +72,7 @@ def test_a_name_that_runs_code_is_refused_and_runs_nothing(name: str, tmp_path: 
     with pytest.raises(RefusedPickleError) as refused:
         _read(tmp_path, f.GADGETS[name](canary))
 
-    assert f"names {name}," in str(refused.value)
+    assert re.search(rf"(names|of the class) {re.escape(name)}\b", str(refused.value))
     assert not canary.exists()
 
 
@@ -87,15 +88,16 @@ def test_a_name_that_is_not_listed_exactly_is_refused(
 
 
 @pytest.mark.parametrize("depth", range(1, 4))
-def test_a_name_is_refused_wherever_it_is(depth: int, tmp_path: Path) -> None:
-    """A gadget deep in the values of a sound row is as bad as one in front."""
+def test_an_object_is_not_made_wherever_it_is(depth: int, tmp_path: Path) -> None:
+    """A gadget deep in the values of a row is no value of a field, and runs nothing."""
     canary = tmp_path / "canary"
     value = p.called(p.named("os", "system"), f.touch(canary))
     for _ in range(depth):
         value = p.list_of(p.text("before"), value)
 
-    with pytest.raises(RefusedPickleError, match=r"os\.system"):
-        _read(tmp_path, p.pickled(p.list_of(p.record(), p.record(company_name=value))))
+    content = p.pickled(p.list_of(p.record(), p.record(company_name=value)))
+    with pytest.raises(ConvertError, match="row 1: company_name: list instead of text"):
+        p.convert_file(_written(tmp_path, content))
     assert not canary.exists()
 
 

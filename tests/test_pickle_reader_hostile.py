@@ -5,6 +5,7 @@ from __future__ import annotations
 import copyreg
 import datetime as dt
 import pickle
+import re
 import struct
 import subprocess
 import sys
@@ -110,7 +111,7 @@ def test_a_name_that_runs_code_is_refused_and_runs_nothing(
 
     assert [] == audited
     assert modules == set(sys.modules)
-    assert f"names {name}," in str(error.value)
+    assert re.search(rf"(names|of the class) {re.escape(name)}\b", str(error.value))
     assert not canary.exists()
 
 
@@ -446,7 +447,7 @@ print(rows, (peak - before) >> 10, said)
 """
 
 
-def _measured(path: Path) -> tuple[int, int, str]:
+def measured(path: Path) -> tuple[int, int, str]:
     """Return the rows read, MiB of anonymous memory, and the error."""
     out = subprocess.run(
         [sys.executable, "-c", _MEASURE, str(path)],
@@ -462,7 +463,7 @@ def test_text_that_is_skipped_costs_no_memory(tmp_path: Path) -> None:
     path.write_bytes(
         pickle.dumps([{"id": str(n), "Long Description": f"{n}" * 20_000} for n in range(2500)])
     )
-    rows, mebibytes, _ = _measured(path)
+    rows, mebibytes, _ = measured(path)
 
     assert path.stat().st_size > 150 << 20
     assert 2500 == rows
@@ -479,7 +480,7 @@ def test_memory_does_not_grow_with_the_rows(shape: str, tmp_path: Path) -> None:
             source = pd.DataFrame(source).astype({"id": object})
         path = tmp_path / "jobs.pkl"
         path.write_bytes(pickle.dumps(source))
-        found, mebibytes, _ = _measured(path)
+        found, mebibytes, _ = measured(path)
         assert rows == found
         used.append(mebibytes)
 
@@ -493,7 +494,7 @@ def test_memory_is_bounded_whatever_the_file_is_full_of(unit: bytes, tmp_path: P
     """100 MB of opcodes that only make things are refused before they are made."""
     path = tmp_path / "jobs.pkl"
     path.write_bytes(b"\x80\x04](" + unit * ((100 << 20) // len(unit)))
-    _, mebibytes, said = _measured(path)
+    _, mebibytes, said = measured(path)
 
     assert said
     assert mebibytes < 1200
@@ -513,4 +514,4 @@ def test_an_error_of_the_caller_stays_what_it_is() -> None:
 def test_errors_say_whose_fault_it_is() -> None:
     """Damaged is what no pickler writes, unsupported what needs no embeddings pickle."""
     assert isinstance(refused(pickle.dumps([{"a": 1}])[:-1]), DamagedPickle)
-    assert isinstance(refused(pickle.dumps([{"a": print}])), UnsupportedPickle)
+    assert isinstance(refused(p.pickled(p.text("a") + b"Q")), UnsupportedPickle)

@@ -6,7 +6,7 @@ when they are needed, floats and arrays are converted in place, so that memory d
 grow with the file. What the pickle may name is listed in `convert.pickle_reader.known`.
 """
 
-from convert.pickle_reader.columns import Batch, Values
+from convert.pickle_reader.columns import Batch, IndexName, Repeated, Values
 from convert.pickle_reader.errors import DamagedPickle, PickleReaderError, UnsupportedPickle
 from convert.pickle_reader.reader import BATCH_ROWS, Pickle, open_pickle
 from convert.pickle_reader.vectors import FloatLists
@@ -16,8 +16,10 @@ __all__ = [
     "Batch",
     "DamagedPickle",
     "FloatLists",
+    "IndexName",
     "Pickle",
     "PickleReaderError",
+    "Repeated",
     "UnsupportedPickle",
     "Values",
     "open_pickle",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from convert.pickle_reader.containers import check_is_own, pop_mark, unfit
@@ -9,16 +10,26 @@ from convert.pickle_reader.errors import DamagedPickle, PickleReaderError, Unsup
 from convert.pickle_reader.literals import line_at
 from convert.pickle_reader.numpy_values import Array
 from convert.pickle_reader.spans import Lump, Raw
-from convert.pickle_reader.stand_ins import Known, StandIn
+from convert.pickle_reader.stand_ins import Known, StandIn, is_opaque
+from convert.pickle_reader.values.kinds import kind_of
 
 if TYPE_CHECKING:
     from convert.pickle_reader.state import State
 
 
+# What a line of text isn't, should the file be no pickle but, say, a table as text.
+_NAME = re.compile(r"[\w.<>]*")
+
+
 def find_named(machine: State, pos: int) -> int:
-    module, after = line_at(machine, pos + 1)
-    name, after = line_at(machine, after)
-    found = machine.find_global(str(module, "utf-8"), str(name, "utf-8"), pos)
+    line, after = line_at(machine, pos + 1)
+    module = str(line, "utf-8")
+    line, after = line_at(machine, after)
+    name = str(line, "utf-8")
+    if not (_NAME.fullmatch(module) and _NAME.fullmatch(name)):
+        message = "where the name of a class belongs is other text"
+        raise DamagedPickle(message, pos)
+    found = machine.find_global(module, name, pos)
     machine.stack.append(found)
     return after
 
@@ -27,8 +38,7 @@ def stack_global(machine: State, pos: int) -> int:
     name = machine.stack.pop()
     module = machine.stack.pop()
     if not isinstance(module, str) or not isinstance(name, str):
-        kind = type(module if isinstance(name, str) else name).__name__
-        message = f"a {kind} for the name of a global"
+        message = f"{kind_of(module if isinstance(name, str) else name)} for the name of a class"
         raise UnsupportedPickle(message, pos)
     machine.stack.append(machine.find_global(module, name, pos))
     return pos + 1
@@ -79,7 +89,8 @@ def _followed(machine: State, pos: int) -> int:
 
 def new_with_keywords(machine: State, pos: int) -> int:
     keywords = machine.stack.pop()
-    if type(keywords) is not dict or keywords:
+    is_skipped = len(machine.stack) > 1 and is_opaque(machine.stack[-2])
+    if type(keywords) is not dict or (keywords and not is_skipped):
         message = "keyword arguments"
         raise UnsupportedPickle(message, pos)
     return reduce(machine, pos)
@@ -102,9 +113,7 @@ def build(machine: State, pos: int) -> int:
     state = machine.stack.pop()
     target = machine.stack[-1]
     if not isinstance(target, StandIn):
-        message = (
-            f"a state for a {target.name if isinstance(target, Known) else type(target).__name__}"
-        )
+        message = f"a state for {kind_of(target)}"
         raise UnsupportedPickle(message, pos)
     check_is_own(machine, target, pos)
     try:
@@ -112,6 +121,6 @@ def build(machine: State, pos: int) -> int:
     except PickleReaderError as error:
         raise type(error)(error.message, pos) from None
     except Exception as error:
-        message = f"the state of a {type(target).__name__}: {error or type(error).__name__}"
+        message = f"the state of {kind_of(target)}: {error or type(error).__name__}"
         raise DamagedPickle(message, pos) from error
     return _followed(machine, pos + 1)

@@ -22,6 +22,28 @@ BATCH_BYTES = 16 << 20
 Values: TypeAlias = "list[Any] | NDArray[Any] | pa.Array | FloatLists"
 
 
+class IndexName(str):
+    """The name of a column that was a DataFrame's index, or a level of it."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """A column of a name that others before it have: the second, the third ..."""
+
+    name: Any
+    number: int
+
+    def __str__(self) -> str:
+        return str(self.name)
+
+    @property
+    def key(self) -> str:
+        """What tells it from the others, in a row."""
+        return f"{self.name} ({self.number})"
+
+
 @dataclass(frozen=True)
 class Batch:
     """Some rows; `columns` are those that were wanted, by name, each of `rows` values.

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from convert.pickle_reader.errors import DamagedPickle, UnsupportedPickle
 from convert.pickle_reader.keys import checked_keys
+from convert.pickle_reader.stand_ins import Opaque
+from convert.pickle_reader.values.kinds import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,12 +16,14 @@ if TYPE_CHECKING:
 
 
 def append(machine: State, target: Any, value: Any, pos: int) -> None:  # noqa: ANN401
-    """Append to a list."""
+    """Append to a list, or to what is skipped."""
     append_all(machine, target, [value], pos)
 
 
 def append_all(machine: State, target: Any, values: list[Any], pos: int) -> None:  # noqa: ANN401
-    """Append to a list."""
+    """Append to a list, or to what is skipped."""
+    if isinstance(target, Opaque):
+        return
     if type(target) is not list:
         raise unfit(target, pos)
     check_is_own(machine, target, pos)
@@ -27,7 +31,9 @@ def append_all(machine: State, target: Any, values: list[Any], pos: int) -> None
 
 
 def set_items(machine: State, target: Any, items: list[Any], pos: int) -> None:  # noqa: ANN401
-    """Put keys and values, which take turns in `items`, into a dict."""
+    """Put keys and values, which take turns in `items`, into a dict, or what is skipped."""
+    if isinstance(target, Opaque):
+        return
     if type(target) is not dict:
         raise unfit(target, pos)
     check_is_own(machine, target, pos)
@@ -50,12 +56,14 @@ def check_is_own(machine: State, target: object, pos: int) -> None:
 
 def unfit(target: object, pos: int) -> DamagedPickle:
     """Return the error for an opcode that can do nothing with `target`."""
-    return DamagedPickle(f"an opcode that does nothing to a {type(target).__name__}", pos)
+    return DamagedPickle(f"an opcode that does nothing to {kind_of(target)}", pos)
 
 
 def append_items(machine: State, pos: int) -> int:
     items = pop_mark(machine)
     target = machine.stack[-1]
+    if isinstance(target, Opaque):
+        return pos + 1
     if type(target) is not set:
         raise unfit(target, pos)
     check_is_own(machine, target, pos)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_MAX_SHOWN = 300
+_MAX_SHOWN = 700
 
 
 class PickleReaderError(Exception):

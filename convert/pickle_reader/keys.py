@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from convert.pickle_reader.errors import UnsupportedPickle
 from convert.pickle_reader.floats import view_floats
 from convert.pickle_reader.spans import Raw, Run, Text
+from convert.pickle_reader.stand_ins import Opaque
+from convert.pickle_reader.values.kinds import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +53,11 @@ def _without_runs(values: Sequence[Any], data: Buffer) -> Sequence[Any]:
 
 def _checked(value: Any, data: Buffer, offset: int) -> Any:  # noqa: ANN401
     kind = type(value)
-    if kind in _PLAIN or (kind is int and -_MAX_INTEGER < value < _MAX_INTEGER):
+    if (
+        kind in _PLAIN
+        or isinstance(value, Opaque)
+        or (kind is int and -_MAX_INTEGER < value < _MAX_INTEGER)
+    ):
         return value
     if kind in (Text, Raw) and value.size <= _MAX_KEY_BYTES:
         return value.read(data)
@@ -62,6 +68,5 @@ def _checked(value: Any, data: Buffer, offset: int) -> Any:  # noqa: ANN401
         and all(type(part) in _PLAIN or type(part) is int for part in value)
     ):
         return tuple([_checked(part, data, offset) for part in value])
-    shown = f"long text of {value.size} bytes" if kind is Text else f"{kind.__name__}"
-    message = f"{shown} as a key or member of a set"
+    message = f"{kind_of(value)} as a key or member of a set"
     raise UnsupportedPickle(message, offset)

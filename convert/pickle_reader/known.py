@@ -1,8 +1,9 @@
 """The names that an embeddings pickle may contain, and what stands in for each.
 
-KNOWN is an allow-list of exact (module, name) pairs: what pandas 1.5 to 3, NumPy 1
+KNOWN is an allow-list of exact (module, name) pairs: what pandas 0.20 to 3, NumPy 1
 and 2 and pyarrow put into pickles, and a few harmless types of Python's own. pandas 3
-pickles its public names, older versions the modules that define the classes.
+pickles its public names, older versions the modules that define the classes. Objects of
+all other classes are skipped: `stand_ins.Foreign`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ _INTEGER_DTYPES = " ".join(
     for sign in ("", "U")
     for bits in (8, 16, 32, 64)
 )
+_SINGLE_BLOCK = (
+    "pandas.core.internals.managers.SingleBlockManager pandas.core.internals.SingleBlockManager"
+)
 
 _ALLOWED = (
     (python_values.make_bytearray, "builtins.bytearray __builtin__.bytearray"),
@@ -26,6 +30,9 @@ _ALLOWED = (
     (python_values.make_slice, "builtins.slice __builtin__.slice"),
     (numpy_values.encode_bytes, "_codecs.encode"),
     (python_values.make_dict, "collections.OrderedDict"),
+    (python_values.default_dict, "collections.defaultdict"),
+    (python_values.counter, "collections.Counter"),
+    (python_values.reconstructed, "copyreg._reconstructor copy_reg._reconstructor"),
     (python_values.date, "datetime.date"),
     (python_values.datetime, "datetime.datetime"),
     (python_values.time, "datetime.time"),
@@ -37,7 +44,7 @@ _ALLOWED = (
     (python_values.attribute, "builtins.getattr __builtin__.getattr"),
     # NumPy
     (numpy_values.Dtype, "numpy.dtype"),
-    (numpy_values.no_call, "numpy.ndarray"),
+    (numpy_values.no_call, " ".join(numpy_values.ARRAY_CLASSES)),
     (
         numpy_values.reconstruct_array,
         "numpy.core.multiarray._reconstruct numpy._core.multiarray._reconstruct",
@@ -60,7 +67,14 @@ _ALLOWED = (
     (arrow_values.dictionary, "pyarrow.lib.dictionary"),
     # pandas
     (pandas_values.Frame, "pandas.DataFrame pandas.core.frame.DataFrame"),
-    (pandas_values.Blocks, "pandas.core.internals.managers.BlockManager"),
+    (
+        pandas_values.Blocks,
+        "pandas.core.internals.managers.BlockManager pandas.core.internals.BlockManager",
+    ),
+    (pandas_values.Series, "pandas.Series pandas.core.series.Series"),
+    (pandas_values.SingleBlock, _SINGLE_BLOCK),
+    (pandas_values.partial, "functools.partial"),
+    (numpy_values.no_call, "pandas.core.internals.blocks.new_block"),
     (pandas_values.block, "pandas._libs.internals._unpickle_block"),
     (
         pandas_values.Index,
@@ -71,18 +85,31 @@ _ALLOWED = (
             "pandas.core.indexes.numeric.Float64Index "
             "pandas.DatetimeIndex pandas.core.indexes.datetimes.DatetimeIndex "
             "pandas.TimedeltaIndex pandas.core.indexes.timedeltas.TimedeltaIndex "
-            "pandas.CategoricalIndex pandas.core.indexes.category.CategoricalIndex"
+            "pandas.CategoricalIndex pandas.core.indexes.category.CategoricalIndex "
+            "pandas.indexes.base.Index pandas.indexes.range.RangeIndex "
+            "pandas.indexes.numeric.Int64Index pandas.indexes.numeric.Float64Index"
         ),
     ),
     (
         pandas_values.new_index,
         (
-            "pandas.core.indexes.base._new_Index pandas.core.indexes.datetimes._new_DatetimeIndex "
+            "pandas.core.indexes.base._new_Index pandas.indexes.base._new_Index "
+            "pandas.core.indexes.datetimes._new_DatetimeIndex "
             "pandas.core.indexes.timedeltas._new_TimedeltaIndex "
             "pandas.core.indexes.interval._new_IntervalIndex"
         ),
     ),
-    (pandas_values.Categorical, "pandas.Categorical pandas.core.arrays.categorical.Categorical"),
+    (
+        pandas_values.MultiIndex,
+        "pandas.MultiIndex pandas.core.indexes.multi.MultiIndex pandas.indexes.multi.MultiIndex",
+    ),
+    (
+        pandas_values.Categorical,
+        (
+            "pandas.Categorical pandas.core.arrays.categorical.Categorical "
+            "pandas.core.categorical.Categorical"
+        ),
+    ),
     (
         pandas_values.CategoricalType,
         "pandas.CategoricalDtype pandas.core.dtypes.dtypes.CategoricalDtype",
@@ -140,7 +167,6 @@ _ALLOWED = (
 _OPAQUE = (
     "zoneinfo.ZoneInfo pytz._p pytz.FixedOffset dateutil.tz.tz.tzutc "
     "dateutil.tz._tzfile.tzfile dateutil.tz._tzfile._unpickle pyarrow.lib.struct "
-    "pandas.Series pandas.core.series.Series pandas.core.internals.managers.SingleBlockManager "
     "pandas.Interval pandas._libs.interval.Interval "
     "pandas.Period pandas._libs.tslibs.period.Period pandas._libs.sparse.IntIndex "
     "pandas.arrays.IntervalArray pandas.core.arrays.interval.IntervalArray "
@@ -151,7 +177,6 @@ _OPAQUE = (
     "pandas.SparseDtype pandas.core.arrays.sparse.dtype.SparseDtype "
     "pandas.core.dtypes.dtypes.SparseDtype "
     "pandas.IntervalIndex pandas.core.indexes.interval.IntervalIndex "
-    "pandas.MultiIndex pandas.core.indexes.multi.MultiIndex "
     "pandas.PeriodIndex pandas.core.indexes.period.PeriodIndex"
 )
 _FREQUENCIES = (

@@ -62,7 +62,7 @@ class Machine(State):
                 message = "the file ends too early"
             else:
                 message = f"{opcode_name(self.data[self.pos])} has nothing to work on"
-            raise DamagedPickle(message, self.pos) from None
+            raise DamagedPickle(message, min(self.pos, self.end)) from None
         except UnicodeError:
             message = "text in another encoding than it should be"
             raise DamagedPickle(message, self.pos) from None
@@ -128,7 +128,7 @@ class Machine(State):
                         items = stack
                         stack, first, begin = marks.pop()
                         target = stack[-1]
-                        if target is self.root:
+                        if target is self.root and self.are_rows(items):
                             pos += 1
                             self.pos, self.stack, self.size = pos, stack, size
                             yield items[1:] if items and items[0] is target else items
@@ -176,7 +176,7 @@ class Machine(State):
                         pos += 1
                     elif op == _APPEND:
                         value = stack.pop()
-                        if stack[-1] is self.root:
+                        if stack[-1] is self.root and self.are_rows([value]):
                             pos += 1
                             self.pos, self.stack, self.size = pos, stack, size
                             yield [value]

@@ -24,6 +24,12 @@ _DATETIME_UNITS = frozenset({"Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns"
 _KINDS = frozenset("biufcmMSUOV")
 _MAX_DIMENSIONS = 32
 _MAX_SPEC = 16
+# The latter were those of codes, before pandas 1.
+ARRAY_CLASSES = (
+    "numpy.ndarray",
+    "pandas.core.indexes.frozen.FrozenNDArray",
+    "pandas.core.base.FrozenNDArray",
+)
 # NumPy wants room for them, even if one of the dimensions is 0.
 _MAX_ITEMS = 1 << 48
 
@@ -149,7 +155,7 @@ def item_count(items: list[Any]) -> int:
 
 def reconstruct_array(args: tuple[Any, ...], _data: Buffer) -> Array:
     """Make an array that waits for its state."""
-    if getattr(args[0], "name", None) != "numpy.ndarray":
+    if getattr(args[0], "name", None) not in ARRAY_CLASSES:
         message = "an array subclass"
         raise ValueError(message)
     return Array()

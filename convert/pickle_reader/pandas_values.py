@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
-
-from convert.pickle_reader.numpy_values import Array
-from convert.pickle_reader.stand_ins import Inert, Known, Opaque, is_opaque
+from convert.pickle_reader.numpy_values import no_call
+from convert.pickle_reader.stand_ins import Inert, Known, Opaque, StandIn, is_opaque
 
 if TYPE_CHECKING:
     from convert.pickle_reader.spans import Buffer
 
-# Labels of columns, not of rows: more are not made.
-_MAX_LABELS = 100_000
-
 
 class Frame(Inert):
     """A DataFrame; its state holds a Blocks."""
+
+
+class Series(Inert):
+    """A Series; its state holds a SingleBlock."""
+
+
+class SingleBlock(Inert):
+    """A SingleBlockManager; args: a block, the index."""
 
 
 class Blocks(Inert):
@@ -25,9 +28,16 @@ class Blocks(Inert):
 
 
 class Index(Inert):
-    """Any index; args: its data. `name` is that of the column it once was, or None."""
+    """Any index but a MultiIndex; args: its data, a range if it is a RangeIndex.
+
+    `name` is that of the column it once was, or None.
+    """
 
     name: object = None
+
+
+class MultiIndex(Inert):
+    """State: names, levels (each an Index of labels), and codes: by level, a label a row."""
 
 
 class Categorical(Inert):
@@ -65,6 +75,23 @@ def array_backed(args: tuple[Any, ...], data: Buffer) -> Inert | Opaque:
     return made
 
 
+class _NewBlock(Known, StandIn):
+    """What pandas 1.3 makes a block with: new_block, the dimensions of which a state says."""
+
+    def build(self, state: Any, data: Buffer) -> None:  # noqa: ANN401
+        del state, data
+
+
+def partial(args: tuple[Any, ...], data: Buffer) -> Known | Opaque:
+    (function,) = args
+    if is_opaque(function):
+        return _skipped(function, data)
+    if not isinstance(function, Known) or function.call is not no_call:
+        message = "a function that isn't called"
+        raise TypeError(message)
+    return _NewBlock(function.name, lambda args, data: block((*args, None), data))
+
+
 def block(args: tuple[Any, ...], _data: Buffer) -> tuple[object, object]:
     values, placement, _dimensions = args
     return values, placement
@@ -75,16 +102,17 @@ def _skipped(kind: Known, data: Buffer) -> Opaque:
     return cast("Opaque", made)
 
 
-def new_index(args: tuple[Any, ...], data: Buffer) -> Index | Opaque:
+def new_index(args: tuple[Any, ...], data: Buffer) -> Index | MultiIndex:
     kind, state = args
+    if isinstance(kind, Known) and kind.call is MultiIndex:
+        levels = MultiIndex((), data)
+        levels.build(state, data)
+        return levels
+    labels = state.get("data")
     if is_opaque(kind):
-        return _skipped(kind, data)
-    if "start" in state:  # a RangeIndex
-        numbers = range(state["start"], state["stop"], state["step"])
-        if len(numbers) > _MAX_LABELS:
-            return Index((None,), data)  # rows, whose labels nobody asks for
-        array = np.array(numbers, np.int64)
-        return Index((Array(array.shape, array.dtype, array.tobytes()),), data)
-    made = Index((state.get("data"),), data)
+        labels = _skipped(kind, data)
+    elif "start" in state:
+        labels = range(state["start"], state["stop"], state["step"])
+    made = Index((labels,), data)
     made.name = state.get("name")
     return made

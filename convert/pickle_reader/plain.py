@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,8 @@ from convert.pickle_reader.errors import DamagedPickle, EndlessValue, Unsupporte
 from convert.pickle_reader.floats import view_floats
 from convert.pickle_reader.numpy_values import Array, Dtype
 from convert.pickle_reader.spans import ArrayRun, Lump, Raw, Run, Text
-from convert.pickle_reader.stand_ins import Known
+from convert.pickle_reader.stand_ins import Inert, Known, Opaque, is_opaque
+from convert.pickle_reader.values.kinds import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,6 +24,13 @@ if TYPE_CHECKING:
 # Containers in containers; a value of a row has three.
 _MAX_DEPTH = 100
 _AS_THEY_ARE = frozenset({str, int, float, bool, type(None), bytes, bytearray, complex})
+
+
+@functools.cache
+def _skipped(kind: str) -> Opaque:
+    """Return what stands for a value of pandas, such as a DataFrame, in a column of values."""
+    made: Opaque = type(kind, (Opaque,), {})((), b"")
+    return made
 
 
 class Plain:
@@ -60,13 +69,8 @@ class Plain:
             if id(value) not in done:
                 done[id(value)] = (self._read(value), value)
             return done[id(value)][0]
-        if kind is Dtype:
-            return value.numpy
-        if kind is Known:
-            message = f"{value.name} as a value"
-            raise UnsupportedPickle(message, self.offset)
         if kind not in (list, tuple, dict, Array):
-            return value
+            return self._single(value)
         # What is referred to more than once is converted once; `value` is kept, for its id.
         if id(value) in done:
             if done[id(value)] is None:
@@ -80,6 +84,18 @@ class Plain:
         made = self._container(value, done, depth + 1)
         done[id(value)] = made, value
         return made
+
+    def _single(self, value: Any) -> Any:  # noqa: ANN401
+        if type(value) is Dtype:
+            return value.numpy
+        if isinstance(value, Inert):
+            return _skipped(kind_of(value).partition(" ")[2])
+        if is_opaque(value):  # a class itself
+            return value.call((), self._data)
+        if type(value) is Known:
+            message = f"{value.name} as a value"
+            raise UnsupportedPickle(message, self.offset)
+        return value
 
     def _container(self, value: Any, done: dict[int, Any], depth: int) -> Any:  # noqa: ANN401
         if type(value) is dict:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from convert.pickle_reader.errors import UnsupportedPickle
 from convert.pickle_reader.keys import checked_keys
 from convert.pickle_reader.spans import Raw, Text
-from convert.pickle_reader.stand_ins import Known, Opaque, StandIn
+from convert.pickle_reader.stand_ins import Known, Opaque, StandIn, is_opaque
 
 if TYPE_CHECKING:
     from convert.pickle_reader.spans import Buffer
@@ -102,12 +102,16 @@ def timezone(args: tuple[Any, ...], _data: Buffer) -> dt.timezone:
 
 
 def attribute(args: tuple[Any, ...], _data: Buffer) -> Known:
-    """Stand for `getattr`, by which a time zone names the function that makes it."""
-    owner, name = args
-    if not isinstance(owner, Known) or (owner.name, name) != ("zoneinfo.ZoneInfo", "_unpickle"):
-        message = "the pickle names builtins.getattr, which no embeddings pickle needs"
+    """Stand for `getattr`, which names a member of an Enum, or what makes a time zone.
+
+    Either is skipped like the class whose attribute it is.
+    """
+    owner, _name = args
+    if not is_opaque(owner):
+        name = type(owner).__name__ if isinstance(owner, Opaque) else "builtins.getattr"
+        message = f"the pickle names {name}, which no embeddings pickle needs"
         raise UnsupportedPickle(message, 0)
-    return owner
+    return cast("Known", owner)
 
 
 def utc(_args: tuple[Any, ...], _data: Buffer) -> dt.timezone:
@@ -170,6 +174,31 @@ def make_dict(args: tuple[Any, ...], data: Buffer) -> dict[Any, Any]:
     pairs: list[Any] = args[0] if args else []
     keys = checked_keys([key for key, _ in pairs], data, 0)
     return dict(zip(keys, [value for _, value in pairs], strict=True))
+
+
+def default_dict(args: tuple[Any, ...], _data: Buffer) -> dict[Any, Any]:
+    """Make a defaultdict, whose items come later; what makes its defaults isn't needed."""
+    if len(args) > 1:
+        message = "a defaultdict made of other things than its default"
+        raise TypeError(message)
+    return {}
+
+
+def counter(args: tuple[Any, ...], _data: Buffer) -> dict[Any, Any]:
+    counts, *rest = args or ({},)
+    if type(counts) is not dict or rest:
+        message = "a Counter made of other things than a dict"
+        raise TypeError(message)
+    return counts
+
+
+def reconstructed(args: tuple[Any, ...], data: Buffer) -> object:
+    """Make an object of a class that is skipped, as protocols 0 and 1 do."""
+    kind, *_base = args
+    if not is_opaque(kind):
+        message = "an object of another class than protocols 0 and 1 make so"
+        raise TypeError(message)
+    return kind.call((), data)
 
 
 def make_slice(args: tuple[Any, ...], _data: Buffer) -> slice:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import mmap
 from typing import TYPE_CHECKING, Any
 
+from convert.pickle_reader.blocks import damage_named
 from convert.pickle_reader.errors import UnsupportedPickle
-from convert.pickle_reader.frames import FrameColumns, damage_named
+from convert.pickle_reader.frames import Table
 from convert.pickle_reader.known import KNOWN
 from convert.pickle_reader.machine import Machine
 from convert.pickle_reader.memo import Memo
-from convert.pickle_reader.pandas_values import Frame
 from convert.pickle_reader.plain import Plain
 from convert.pickle_reader.records import Records
-from convert.pickle_reader.stand_ins import Known
+from convert.pickle_reader.rows.shapes import add_columns, refusal
+from convert.pickle_reader.stand_ins import Known, foreign
+from convert.pickle_reader.values.kinds import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 BATCH_ROWS = 4096
 # Lumps read again that are held: one for each of a row's columns, if it is read whole.
 _RECENT_LUMPS = 64
+
+# Classes that aren't known and whose objects are skipped; each takes 1.5 kB.
+_MOST_FOREIGN = 1000
 
 _RECORDS = "a list of dicts"
 
@@ -51,7 +56,8 @@ class Pickle:
 
     As reading goes on, `columns` says which names were seen, in order of appearance, `rows`
     how many rows, `globals_named` which globals the pickle named, and at which byte first,
-    and `kind`, once rows were seen, that it is "a list of dicts" or "a DataFrame".
+    and `kind`, once rows were seen, that it is "a list of dicts", "a DataFrame" or "a dict of
+    columns".
     """
 
     def __init__(self, buffer: Any) -> None:  # noqa: ANN401
@@ -61,6 +67,7 @@ class Pickle:
         self._memo = Memo(len(self._data), self._read_again)
         self._plain = Plain(self._data, self._read_lump)
         self._lumps: dict[int, list[Any]] = {}
+        self._foreign: dict[str, Known] = {}
         self.columns: Collection[Any] = ()
         self.rows = 0
         self.kind = ""
@@ -98,33 +105,38 @@ class Pickle:
         (content,) = machine.stack
         if machine.has_root and content is machine.root:
             return
-        if isinstance(content, Frame) and not self.rows:
-            yield from self._frame_batches(content, wanted, batch_rows)
-        elif type(content) is list and not self.rows:
+        first = next(self._plain.items(content, 0, 1), None) if type(content) is list else None
+        if self.rows:
+            message = (
+                f"it holds {kind_of(content)}, of which a list of {self.rows:,} dicts is a part: "
+                "pickle that list alone, or a DataFrame of all"
+            )
+            raise UnsupportedPickle(message, machine.pos)
+        if type(first) is dict:
             rows = [list(self._plain.items(content))]
             for batch in records.batches(rows, batch_rows, lambda: machine.pos):
                 self.kind = _RECORDS
                 self.rows += batch.rows
                 yield batch
         else:
-            what = f"a {type(content).__name__}, not"
-            if isinstance(content, Known):
-                what = f"the pickle names {content.name}, which isn't"
-            message = f"{what} a list of dicts or a DataFrame"
-            raise UnsupportedPickle(message, machine.pos)
+            yield from self._table_batches(content, first, wanted, batch_rows)
 
-    def _frame_batches(
-        self, frame: Frame, wanted: Callable[[Any], bool], batch_rows: int
+    def _table_batches(
+        self, content: object, first: object, wanted: Callable[[Any], bool], batch_rows: int
     ) -> Iterator[Batch]:
         end = self._plain.offset = len(self._data)
-        with damage_named(end):
-            columns = FrameColumns(frame, self._data, self._plain)
-        self.kind = "a DataFrame"
-        self.columns = columns.columns.keys()
-        self.rows = columns.rows
-        batches = columns.batches([name for name in columns.columns if wanted(name)], batch_rows)
+        table = Table(self._data, self._plain)
+        with damage_named(end, content):
+            kind = add_columns(table, content)
+            if not kind:
+                raise UnsupportedPickle(refusal(content, first), end)
+            table.close()
+        self.kind = kind
+        self.columns = table.columns.keys()
+        self.rows = table.rows
+        batches = table.batches([name for name in table.columns if wanted(name)], batch_rows)
         while True:
-            with damage_named(end):
+            with damage_named(end, content):
                 batch = next(batches, None)
             if batch is None:
                 return
@@ -133,10 +145,14 @@ class Pickle:
     def _find_global(self, module: str, name: str, offset: int) -> Known | None:
         shown = ascii(f"{module}.{name}")[1:-1]  # it may hold control characters
         self.globals_named.setdefault(shown, offset)
-        if (module, name) not in KNOWN:
-            message = f"the pickle names {shown}, which no embeddings pickle needs"
-            raise UnsupportedPickle(message, offset)
-        return KNOWN[module, name]
+        if (module, name) in KNOWN:
+            return KNOWN[module, name]
+        if shown not in self._foreign:
+            if len(self._foreign) == _MOST_FOREIGN:
+                message = f"the pickle names more than {_MOST_FOREIGN:,} classes"
+                raise UnsupportedPickle(message, offset)
+            self._foreign[shown] = foreign(shown)
+        return self._foreign[shown]
 
     def _read_again(self, offset: int, size: int, index: int) -> tuple[dict[int, Any], int]:
         """Return the memo's entries from a checkpoint on, to the end of the item of `index`."""

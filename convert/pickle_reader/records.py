@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from convert.pickle_reader.columns import BATCH_BYTES, Batch, make_column
 from convert.pickle_reader.errors import UnsupportedPickle
+from convert.pickle_reader.values.kinds import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -47,7 +48,7 @@ class Records:
         names = self.columns.keys()
         for row in rows:
             if type(row) is not dict:
-                message = f"row {self._rows} is a {type(row).__name__}, not a dict"
+                message = f"row {self._rows} is {kind_of(row)}, not a dict"
                 raise UnsupportedPickle(message, offset)
             if not names >= row.keys():
                 for name in row:

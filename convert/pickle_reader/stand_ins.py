@@ -41,6 +41,33 @@ class Opaque(StandIn):
     def build(self, state: Any, data: Buffer) -> None:  # noqa: ANN401
         del state, data
 
+    def __str__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+
+class Foreign(Opaque):
+    """An object of a class that isn't on the list; each such class has a class of its own.
+
+    Nothing of the object is kept but `to_dict`: Python that makes a dict of such a `row`, as
+    far as the way in which the object was pickled tells.
+    """
+
+    def __init__(self, args: tuple[Any, ...], _data: Buffer) -> None:
+        # A namedtuple is made of its fields; most others are made empty, then given a state.
+        self.to_dict = "row._asdict()" if args else "vars(row)"
+
+    def build(self, state: Any, data: Buffer) -> None:  # noqa: ANN401
+        del data
+        if not isinstance(state, dict):  # of a class with slots
+            self.to_dict = "dataclasses.asdict(row)"
+        elif "__dict__" in state:
+            self.to_dict = "row.model_dump()"
+
+
+def foreign(name: str) -> Known:
+    """Return what stands for the class or function `name`, whatever it is."""
+    return Known(name, type(name, (Foreign,), {}))
+
 
 def is_opaque(value: object) -> bool:
     """Whether `value` is a name whose values are only skipped."""

@@ -75,6 +75,7 @@ class State:
         self.next_checkpoint = 0  # where it is due
         self._held_from = pos
         self._is_root_pinned = False
+        self._has_rows = is_again
         self._rows_on_stack = 0
 
     def recall(self, index: int, size: int, offset: int) -> Any:  # noqa: ANN401
@@ -102,6 +103,18 @@ class State:
             return True
         self._rows_on_stack = first
         return False
+
+    def are_rows(self, items: list[Any]) -> bool:
+        """Whether `items`, which are appended to the list of rows, are rows.
+
+        If the first is no dict, the list isn't one of rows, but a value like any other.
+        """
+        first = items[0] if items else self.root
+        if self._has_rows or type(first) is dict or first is self.root:
+            self._has_rows = True
+        else:
+            self.root, self.has_root = [], False
+        return self._has_rows
 
     def has_piece(self, stack: list[Any]) -> bool:
         """Whether so many rows lie on the stack that they are better yielded now."""

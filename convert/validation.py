@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
     from convert.pickle_reader import Values
 
-# 5, 05, 5.0, 5y, 5 years, 5+, 5+ years. What it has matched it doesn't try again otherwise: a
+# 5, 05, -5, 5.0, 5y, 5 years, 5+, 5+ years. What it has matched it doesn't try again otherwise: a
 # text may be as long as the file.
 _YEARS_TEXT = re.compile(
-    r"([0-9]++)(?:\.0*+)?+ *+\+?+ *+(?:years?|yrs?|y)?+", re.ASCII | re.IGNORECASE
+    r"(-?[0-9]++)(?:\.0*+)?+ *+\+?+ *+(?:years?|yrs?|y)?+", re.ASCII | re.IGNORECASE
 )
 _NO_YEARS_TEXT = "no_exp"
 _TEXT_OR_NULL = frozenset({str, type(None)})
@@ -231,7 +231,7 @@ def _parse_years_text(text: str) -> int | str:
     match = _YEARS_TEXT.fullmatch(text.strip())
     if match is None:
         return f"{quoted(text)} is not a number of years"
-    digits = match[1].lstrip("0") or "0"
-    if len(digits) > _INT32_DIGITS or int(digits) > _INT32.max:
+    is_long = len(match[1].lstrip("-0")) > _INT32_DIGITS
+    if is_long or not _INT32.min <= int(match[1]) <= _INT32.max:
         return f"{quoted(text)} is not a 32-bit number of years"
-    return int(digits)
+    return int(match[1])

@@ -250,9 +250,35 @@ def test_numbered_columns_become_what_pandas_reads(
 
 def test_rows_of_numbered_columns_are_read_alone_where_one_is_no_number() -> None:
     """Nulls and text, in lists, NumPy and Arrow."""
-    columns: list[Any] = [np.array([0.5, 1.5]), pa.array([1, None]), ["x", 2.5]]
+    columns: list[Any] = [
+        np.array([0.5, 1.5]),
+        pa.array([1, None]),
+        ["x", 2.5],
+        pa.array(["1", ""]),
+    ]
     values = ColumnPerDimension(columns)
 
-    assert (2, 3) == (len(values), values.dimension)
+    assert (2, 4) == (len(values), values.dimension)
     assert values.numbers(0, 2) is None
-    assert [(0.5, 1, "x"), (1.5, None, 2.5)] == [values.row(0), values.row(1)]
+    assert [(0.5, 1, "x", 1.0), (1.5, None, 2.5, "")] == [values.row(0), values.row(1)]
+
+
+_NUMERALS = ["1", "-0.5", " .5\t", "5.", "1e-3", "007", "1e999"]
+_OTHERS = ["", "x", "+1", "1_0", "nan", "0x1", "1 2", "\u0665", "1" * 401, None, "\udc80"]
+
+
+@given(st.lists(st.sampled_from([*_NUMERALS, *_OTHERS]), min_size=1, max_size=4))
+def test_text_is_a_number_wherever_it_stands(values: list[str | None]) -> None:
+    """As CSV has it: in lists, in Arrow, alone, and next to what is none."""
+    expected = [float(value) if value in _NUMERALS else value for value in values]
+    holders: list[Any] = [values, np.array([*values, None], object)[:-1]]
+    if "\udc80" not in values:
+        plain = pa.array(values, pa.string())
+        holders += [plain, plain.cast(pa.large_string()), plain.dictionary_encode()]
+    for column in holders:
+        held = ColumnPerDimension([column])
+        numbers = held.numbers(0, len(values))
+
+        assert [(value,) for value in expected] == [held.row(n) for n in range(len(values))]
+        if numbers is not None:
+            assert [[value] for value in expected] == numbers.tolist()

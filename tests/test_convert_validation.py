@@ -157,9 +157,9 @@ def test_years_may_be_written_as_text(values: list[int]) -> None:
 @pytest.mark.parametrize(
     ("value", "years"),
     [
-        (5, 5), (5.0, 5), ("5", 5), ("5y", 5), ("no_exp", 0), ("5.0", 5), ("5.", 5), ("5+", 5),
-        ("5Y", 5), ("5 y", 5), ("5 years", 5), ("1 year", 1), ("5 Yrs", 5), ("5+ years", 5),
-        (" 5 ", 5), (0, 0), ("0", 0), (-0.0, 0),
+        (5, 5), (5.0, 5), ("5", 5), ("5y", 5), ("no_exp", 0), ("5.0", 5), ("5.", 5), ("-5", -5),
+        ("5+", 5), ("5Y", 5), ("5 y", 5), ("5 years", 5), ("1 year", 1), ("5 Yrs", 5),
+        ("5+ years", 5), (" 5 ", 5), (0, 0), ("0", 0), (-0.0, 0),
         (np.int8(5), 5), (np.uint64(5), 5), (np.float16(5), 5), (np.str_("5y"), 5),
         (_INT32_MAX, _INT32_MAX), (str(_INT32_MAX), _INT32_MAX), (-(2**31), -(2**31)),
     ],
@@ -233,7 +233,8 @@ _BAD_YEARS: dict[str, tuple[Any, str]] = {
     "Korean": ("경력 3년", "'경력 3년' is not a number of years"),
     "long": ("0" * 100_000 + "x", "... (100001 characters) is not a number of years"),
     "+5": ("+5", "'+5' is not a number of years"),
-    "-5": ("-5", "'-5' is not a number of years"),
+    "--5": ("--5", "'--5' is not a number of years"),
+    "-2**31-1 as text": (str(-(2**31) - 1), "is not a 32-bit number of years"),
     "5_0": ("5_0", "'5_0' is not a number of years"),
     "0x5": ("0x5", "'0x5' is not a number of years"),
     "5y5": ("5y5", "'5y5' is not a number of years"),

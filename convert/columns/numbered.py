@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from convert.columns.vector_text import NUMBER, arrow_texts, is_text
 from convert.errors import UnreadableSourceError
 from convert.foreign_text import quoted
 from convert.validation import python_values
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 # Of a number; no vector has more dimensions.
 _MOST_DIGITS = 9
 _SHOWN = 5
+# What may be a number in text, as CSV has nothing else, and how long it may be: rows may share it.
+_IS_NUMBER = re.compile(NUMBER).fullmatch
+_BLANKS = " \t"
+_MOST_CHARS = 400
 # Rows that are made of Python's values together, where some of them hold something else.
 _ROWS_AT_ONCE = 256
 # Columns that must differ in a number alone to be taken for one vector's.
@@ -105,9 +111,13 @@ class ColumnPerDimension:
         begin, made = self._made
         if not begin <= row < begin + len(made):
             some = slice(row, row + _ROWS_AT_ONCE)
-            begin, made = row, list(zip(*map(python_values, self._cut(some)), strict=True))
+            begin, made = row, self._rows(some)
             self._made = begin, made
         return made[row - begin]
+
+    def _rows(self, rows: slice) -> list[tuple[Any, ...]]:
+        columns = (map(_number_or, python_values(column)) for column in self._cut(rows))
+        return list(zip(*columns, strict=True))
 
     def _cut(self, rows: slice) -> Iterator[Values]:
         return (column[rows] for column in self._columns)
@@ -126,11 +136,35 @@ def plain_name(name: Any) -> str:  # noqa: ANN401 - a column's name may be a num
 
 
 def _numbers(column: Values) -> NDArray[Any] | None:
+    """Return a column as an array of numbers; None if one of its values is something else."""
     if isinstance(column, pa.Array):
+        if is_text(column.type):
+            return _numbers_of_text(column)
         is_number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
         return column.to_numpy() if is_number and not column.null_count else None
     if isinstance(column, list):
-        column = np.array(column) if {int, float}.issuperset(map(type, column)) else column
+        if {int, float}.issuperset(map(type, column)):
+            column = np.array(column)
+        elif all(isinstance(value, str) and len(value) <= _MOST_CHARS for value in column):
+            return _numbers_of_text(arrow_texts(column))
     if isinstance(column, np.ndarray) and column.dtype.kind in "fiub" and column.ndim == 1:
         return column
     return None
+
+
+def _numbers_of_text(column: pa.Array) -> NDArray[np.float64] | None:
+    is_long = pc.greater(pc.binary_length(column), _MOST_CHARS)
+    trimmed = pc.utf8_trim(column, _BLANKS)
+    is_number = pc.and_not(pc.match_substring_regex(trimmed, f"^{NUMBER}$"), is_long)
+    if column.null_count or not pc.all(is_number, min_count=0).as_py():
+        return None
+    numbers: NDArray[np.float64] = trimmed.cast(pa.float64()).to_numpy()
+    return numbers
+
+
+def _number_or(value: Any) -> Any:  # noqa: ANN401
+    """Return the number that a text is, any other value as it is."""
+    if isinstance(value, str) and len(value) <= _MOST_CHARS:
+        text = value.strip(_BLANKS)
+        return float(text) if _IS_NUMBER(text) else value
+    return value

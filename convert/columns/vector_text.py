@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 # Bytes of text that are looked at together: they are read several times, and stay in the cache.
 # With 8 MB it took six times as long.
 _BYTES_AT_ONCE = 512 << 10
-_NUMBER = r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
-_VECTOR = rf"^\[{_NUMBER}(?:, ?{_NUMBER})*\]$"
+NUMBER = r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
+_VECTOR = rf"^\[{NUMBER}(?:, ?{NUMBER})*\]$"
 # What stands around the numbers of such a text, and never in one.
 _AROUND = b"[], "
 # Other styles, each with what makes the next one of it, and of the last a _VECTOR.
@@ -77,7 +77,7 @@ def parsed_vectors(values: Values) -> Values:
         )
         return values
     if isinstance(values, pa.Array):
-        if _is_text(values.type):
+        if is_text(values.type):
             return _parse(values)
         if not _is_shared_text(values.type):
             return values
@@ -100,17 +100,18 @@ def _parse(texts: list[str] | pa.Array) -> list[_Parsed]:
     rows = max(_BYTES_AT_ONCE * len(texts) // max(size, 1), 1)
     parsed: list[_Parsed] = []
     for begin in range(0, len(texts), rows):
-        parsed += _parse_texts(_arrow_texts(texts[begin : begin + rows]))
+        parsed += _parse_texts(arrow_texts(texts[begin : begin + rows]))
     return parsed
 
 
-def _arrow_texts(texts: Sequence[str] | pa.Array) -> pa.Array:
+def arrow_texts(texts: Sequence[str] | pa.Array) -> pa.Array:
+    """Return texts as large_string; what isn't Unicode has question marks."""
     if isinstance(texts, pa.Array):
         return texts.cast(pa.large_string())
     try:
         return pa.array(texts, pa.large_string())
     except UnicodeEncodeError:  # a lone surrogate
-        return _arrow_texts([text.encode(errors="replace").decode() for text in texts])
+        return arrow_texts([text.encode(errors="replace").decode() for text in texts])
 
 
 def _parse_texts(texts: pa.Array) -> list[_Parsed]:
@@ -179,11 +180,11 @@ def _no_vector(text: str | None) -> _Parsed:
 _SAID = {"a value is missing": {"null", "none"}, "NaN": {"nan"}, "infinity": {"inf", "infinity"}}
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _is_shared_text(kind: pa.DataType) -> bool:
     """Whether rows may share a text."""
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return _is_text(kind) or bool(pa.types.is_string_view(kind))
+    return is_text(kind) or bool(pa.types.is_string_view(kind))

@@ -315,7 +315,7 @@ _YEARS_SHAPES = [
             pickled(frame(exp_years=["1", "2", text, "3", "4", "5"])),
             words=[f"row 2: exp_years: '{text}' is not a number of years"],
         )
-        for text in ("5.5", "3-5", "-1", "<1", "경력 3년", "five", "5 months", "1,000", "", "+3")
+        for text in ("5.5", "3-5", "--1", "<1", "경력 3년", "five", "5 months", "1,000", "", "+3")
     ),
     refused(
         "years that are Korean in every row",

@@ -23,15 +23,15 @@ _PROTO_BYTES, _FRAME_BYTES, _LIST_BYTES = 2, 9, 2
 _STOP = b"."
 
 
-def write_large_pickle(path: Path, rows: int, dimension: int) -> None:
-    """Write `rows` records of the sample's kind.
+def write_large_pickle(path: Path, rows: int, dimension: int, letters: int = 0) -> None:
+    """Write `rows` records of the sample's kind; with `letters` each has a text of so many.
 
     Each batch is pickled as a list of its own. What belongs to that list is taken away;
     the batches' rows, one behind another, are the list of all. A key's memo entries are
     those of the first batch, whose entries have the same numbers.
     """
     with path.open("wb") as file:
-        for number, batch in enumerate(_batches(rows, dimension)):
+        for number, batch in enumerate(_batches(rows, dimension, letters)):
             content = bytearray(pickle.dumps(batch, _PROTOCOL))
             _grow_last_frame(content, -len(_STOP))
             del content[-len(_STOP) :]
@@ -44,8 +44,10 @@ def write_large_pickle(path: Path, rows: int, dimension: int) -> None:
         file.write(_STOP)
 
 
-def _batches(rows: int, dimension: int) -> Iterator[list[dict[str, Any]]]:
+def _batches(rows: int, dimension: int, letters: int) -> Iterator[list[dict[str, Any]]]:
     columns = make_columns(rows, dimension, 0)
+    if letters:
+        columns["company_name"] = range(rows)  # which become texts a batch at a time
     vectors = columns.pop("job_post_vectors")
     for begin in range(0, rows, _BATCH_ROWS):
         end = begin + _BATCH_ROWS
@@ -56,7 +58,15 @@ def _batches(rows: int, dimension: int) -> Iterator[list[dict[str, Any]]]:
         ]
         for record, vector in zip(batch, lists, strict=True):
             record["job_post_vectors"] = vector
+            if letters:
+                record["company_name"] = long_text(record["company_name"], letters)
         yield batch
+
+
+def long_text(number: int, letters: int) -> str:
+    """Return a text that is another for each number, as descriptions are: words, bullets."""
+    words = f"{number} • Looking for engineer no. {number * 7919} who has done it before. "
+    return (words * (letters // len(words) + 1))[:letters]
 
 
 def _own(value: Any) -> Any:

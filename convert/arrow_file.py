@@ -11,12 +11,14 @@ import pyarrow.compute as pc
 from convert.columns.pandas_index import index_names
 from convert.errors import UnreadableSourceError
 from convert.foreign_text import quoted
-from convert.pickle_reader import BATCH_ROWS, Batch, IndexName, Repeated
+from convert.pickle_reader import BATCH_BYTES, BATCH_ROWS, Batch, IndexName, Repeated
 from convert.validation import python_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
     from pathlib import Path
+
+    from pyarrow.parquet import RowGroupMetaData
 
 ARROW_MAGIC = b"ARROW1"
 PARQUET_MAGIC = b"PAR1"
@@ -83,9 +85,11 @@ class ArrowFile:
         with pq.ParquetFile(self._path, memory_map=True, pre_buffer=False) as file:
             self.columns = _column_keys(file.schema_arrow)
             rows = 0
-            for batch in file.iter_batches(BATCH_ROWS):
-                rows += batch.num_rows
-                yield batch, min(rows / max(file.metadata.num_rows, 1), 1)  # it may be forged
+            for group in range(file.num_row_groups):
+                size = _batch_rows(file.metadata.row_group(group))
+                for batch in file.iter_batches(size, row_groups=[group]):
+                    rows += batch.num_rows
+                    yield batch, min(rows / max(file.metadata.num_rows, 1), 1)  # it may be forged
 
     def _ipc_batches(self) -> Iterator[tuple[pa.RecordBatch, float]]:
         with pa.memory_map(str(self._path)) as mapped, pa.ipc.open_file(mapped) as file:
@@ -118,6 +122,12 @@ class ArrowFile:
                         f"{len(column.values):,} items"
                     )
                     raise UnreadableSourceError(message)
+
+
+def _batch_rows(group: RowGroupMetaData) -> int:
+    """Return how many rows of a Parquet file to take at once: few where they are long."""
+    row_bytes: int = group.total_byte_size // max(group.num_rows, 1)
+    return max(min(BATCH_ROWS, BATCH_BYTES // max(row_bytes, 1)), 1)
 
 
 def _has_bytes(kind: pa.DataType) -> bool:

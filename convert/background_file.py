@@ -66,6 +66,8 @@ class BackgroundFile:
 
     def _write(self, pieces: Iterable[Piece]) -> None:
         for place, content in pieces:
+            if not memoryview(content).nbytes:  # which can't be cast
+                continue
             view, done = memoryview(content).cast("B"), 0
             while done < len(view):
                 done += os.pwrite(self.descriptor, view[done:], place + done)

@@ -23,7 +23,8 @@ CONTINUATION = b"\xff\xff\xff\xff"
 _PREFIX_BYTES = 8  # the continuation mark and the length of what follows
 # Numbers of fields in Arrow's Message.fbs and File.fbs, and a Block, where a message lies.
 _MESSAGE_HEADER, _MESSAGE_BODY_BYTES = 2, 3
-_BATCH_NODES, _BATCH_BUFFERS = 1, 2
+_DICTIONARY_DATA = 1
+_BATCH_ROWS, _BATCH_NODES, _BATCH_BUFFERS = 0, 1, 2
 _FOOTER_DICTIONARIES, _FOOTER_BATCHES = 2, 3
 _BLOCK = np.dtype(
     {"names": ["offset", "metadata", "body"], "formats": ["<i8", "<i4", "<i8"],
@@ -98,14 +99,60 @@ def batch_head(rows: int, dimension: int) -> Head:
     return Head(bytes(content), body_bytes)
 
 
-def dictionary_messages(
-    schema: pa.Schema, dictionaries: Mapping[str, pa.Array]
-) -> list[pa.Message]:
+class DictionaryHead(NamedTuple):
+    """The head of the message that has a dictionary's texts; its body begins with their offsets.
+
+    `offsets` is the type of these, `texts_at` where the texts begin in the body.
+    """
+
+    head: Head
+    offsets: np.dtype[np.generic]
+    texts_at: int
+
+
+def dictionary_heads(
+    schema: pa.Schema, sizes: Mapping[str, tuple[int, int]]
+) -> dict[str, DictionaryHead]:
+    """Return the heads of the dictionaries of `schema`, in the order in which they belong.
+
+    `sizes` are, by column, the number of texts and the bytes that they take.
+    """
+    one_text = {name: pa.array(["x"], schema.field(name).type.value_type) for name in sizes}
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, schema) as stream:
-        stream.write_batch(_empty_batch(schema, dictionaries))
-    messages = pa.ipc.MessageReader.open_stream(sink.getvalue())
-    return [message for message in messages if message.type == "dictionary"]
+        stream.write_batch(_empty_batch(schema, one_text))
+    messages = [
+        message
+        for message in pa.ipc.MessageReader.open_stream(sink.getvalue())
+        if message.type == "dictionary"
+    ]
+    names = [field.name for field in schema if pa.types.is_dictionary(field.type)]
+    return {
+        name: _dictionary_head(message, *sizes[name], schema.field(name).type.value_type)
+        for name, message in zip(names, messages, strict=True)
+    }
+
+
+def _dictionary_head(
+    message: pa.Message, texts: int, text_bytes: int, value_type: pa.DataType
+) -> DictionaryHead:
+    """Make the head of a dictionary of one text that of a larger one."""
+    offsets: np.dtype[np.generic] = np.dtype(
+        np.int64 if pa.types.is_large_string(value_type) else np.int32
+    )
+    offset_bytes = offsets.itemsize * (texts + 1)
+    texts_at = _padded(offset_bytes)
+    body_bytes = texts_at + _padded(text_bytes)
+    content = bytearray(message.metadata.to_pybytes())
+    root = _target(content, 0)
+    dictionary = _target(content, _field(content, root, _MESSAGE_HEADER))
+    batch = _target(content, _field(content, dictionary, _DICTIONARY_DATA))
+    buffer = _last_struct(content, batch, _BATCH_BUFFERS)
+    struct.pack_into("<q", content, _field(content, batch, _BATCH_ROWS), texts)
+    struct.pack_into("<q", content, _last_struct(content, batch, _BATCH_NODES), texts)
+    struct.pack_into("<4q", content, buffer - 16, 0, offset_bytes, texts_at, text_bytes)
+    struct.pack_into("<q", content, _field(content, root, _MESSAGE_BODY_BYTES), body_bytes)
+    return DictionaryHead(Head(bytes(content), body_bytes), offsets, texts_at)
 
 
 def _empty_batch(schema: pa.Schema, dictionaries: Mapping[str, pa.Array]) -> pa.RecordBatch:
@@ -123,12 +170,11 @@ def footer_of(schema: pa.Schema, dictionaries: list[Block], batches: list[Block]
 
     It is pyarrow's own, of a file of as many empty messages; only the blocks are ours.
     """
+    no_texts = {name: pa.nulls(0, schema.field(name).type.value_type) for name in TEXT_FIELDS}
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, schema) as file:
         for _ in batches:
-            file.write_batch(
-                _empty_batch(schema, dict.fromkeys(TEXT_FIELDS, pa.nulls(0, pa.string())))
-            )
+            file.write_batch(_empty_batch(schema, no_texts))
     content = sink.getvalue().to_pybytes()
     (size,) = struct.unpack_from("<i", content, len(content) - len(MAGIC) - 4)
     footer = bytearray(content[-size - 4 - len(MAGIC) : -4 - len(MAGIC)])
@@ -164,6 +210,11 @@ def _last_struct(content: bytearray, table: int, number: int) -> int:
 
 def padded(content: bytes) -> bytes:
     return content.ljust(aligned(len(content)), b"\0")
+
+
+def _padded(size: int) -> int:
+    """Return where pyarrow puts what follows `size` bytes in a message."""
+    return -(-size // 8) * 8
 
 
 def aligned(size: int) -> int:

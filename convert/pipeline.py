@@ -10,6 +10,8 @@ import numpy as np
 from convert.atomic import partial, put_in_place, remove_leftovers
 from convert.background_file import MOST_PENDING
 from convert.columns.id_candidates import looks_like_ids, may_hold_ids
+from convert.columns.long_texts import pieces_of
+from convert.dataset.dictionary import Dictionary
 from convert.digest import Digest
 from convert.errors import (
     DuplicateIdsError,
@@ -28,7 +30,7 @@ from convert.preconditions import Room, file_versions, refuse_source_as_output
 from convert.reading import IdWishes, Reading
 from convert.rejects import Rejects, rejects_path
 from convert.report import ColumnMemory, Phases, Report
-from convert.schema import DatasetInfo
+from convert.schema import TEXT_FIELDS, DatasetInfo
 from convert.source import open_source
 from convert.vectors import Matrices
 from convert.writer import DatasetWriter
@@ -126,8 +128,9 @@ class _Conversion:
     def _pass(
         self, shape: Shape | None, file: IO[bytes], rejects: Rejects, advance: Callable[[int], None]
     ) -> tuple[Reading, DatasetWriter | None]:
-        options, reading = self._options, Reading(self._wishes, shape)
-        room = Room(options.out.parent, self._source)
+        options, folder = self._options, self._options.out.parent
+        reading = Reading(self._wishes, shape)
+        room = Room(folder, self._source)
         writer = matrices = None
         file.seek(0)
         file.truncate()
@@ -145,8 +148,10 @@ class _Conversion:
             if reading.shape.mode is not IdMode.KEEP:
                 self._refuse_to_make_ids(batch, names)
             if matrices is None:
+                reading.dictionaries = {name: Dictionary(folder) for name in TEXT_FIELDS}
                 matrices = Matrices(MOST_PENDING + 1, most, reading.shape.dimension)
-            for piece in ready.pieces(most):
+            texts = [names[name] for name in TEXT_FIELDS if names.get(name) in ready.columns]
+            for piece in pieces_of(ready, most, texts):
                 first = reading.rows
                 rows, problems = reading.take(piece, names, matrices.next(piece.rows))
                 if options.skip_invalid:
@@ -155,7 +160,7 @@ class _Conversion:
                 is_wanted = options.skip_invalid or not reading.problems.invalid_rows
                 if is_wanted and reading.shape.dimension:
                     if writer is None:
-                        room.check(reading.shape.dimension)
+                        room.check(reading.shape.dimension, reading.text_row_bytes)
                         writer = DatasetWriter(file, options.source.name, reading.shape.dimension)
                     writer.append(rows)
                 del rows
@@ -210,7 +215,7 @@ class _Conversion:
             with phases.phase("reorder", info.rows) as advance:
                 writer.reorder(order, advance)
         with phases.phase("write", 1):
-            writer.finish(info, {n: d.texts() for n, d in reading.dictionaries.items()})
+            writer.finish(info, {n: d.column() for n, d in reading.dictionaries.items()})
             put_in_place(file, self._options.out)
         return info
 

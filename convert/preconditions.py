@@ -27,17 +27,23 @@ class Room:
         self._source = source
         self._size_before = source.size
 
-    def check(self, dimension: int) -> None:
-        """Raise OutputError if it hasn't; `bytes_read` have the rows that the source has so far."""
+    def check(self, dimension: int, text_row_bytes: float) -> None:
+        """Raise OutputError if it hasn't; `bytes_read` have the rows that the source has so far.
+
+        `text_row_bytes` are those of the distinct texts, by row. Texts need room twice, as
+        they are put in order; that there are more of them than the source has is unlikely.
+        """
         size = self._source.size
         unpacked = self._size_before - size  # of these bytes no row came
         expected = self._source.rows * size / max(self.bytes_read - unpacked, 1)
-        wanted = expected * (_ROW_BYTES + 4 * dimension)
+        texts = min(text_row_bytes * expected, size)
+        wanted = expected * (_ROW_BYTES + 4 * dimension) + 2 * texts
         free = shutil.disk_usage(self._folder).free
         if wanted > free:
             message = (
                 f"{self._folder} has {free / 1e6:,.0f} MB free; about {wanted / 1e6:,.0f} MB are "
-                f"needed for {expected:,.0f} rows of {dimension} floats; nothing was written"
+                f"needed for {expected:,.0f} rows of {dimension} floats and their texts; "
+                "nothing was written"
             )
             raise OutputError(message)
 

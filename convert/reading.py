@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from convert.column_bytes import source_bytes
 from convert.columns.numbered import ColumnPerDimension, NumberedNames
 from convert.columns.vector_text import parsed_vectors
-from convert.dictionary import Dictionary
 from convert.id_text import IdKind
 from convert.ids import IdMode, Ids, generated_ids, id_texts, kept_ids
 from convert.pickle_reader import Batch
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from convert.dataset.dictionary import Dictionary
     from convert.pickle_reader import Values
     from convert.vectors import Vectors
 
@@ -78,27 +78,30 @@ class Reading:
 
     `guess` says what is right; without one the rows of the first batch are taken to be
     typical. `true_shape` is that of most rows seen. `ids` are those of the source, 16 bytes
-    a row; made ones, which ascend, aren't held. `nulls_replaced` and `source_bytes` are by
-    field.
+    a row; made ones, which ascend, aren't held. `dictionaries` (of TEXT_FIELDS),
+    `nulls_replaced` and `source_bytes` are by field.
     """
 
     wishes: IdWishes
     guess: Shape | None = None
+    dictionaries: Mapping[str, Dictionary] = field(default_factory=dict)
     rows: int = 0
     has_ids: bool = False
     ids: bytearray = field(default_factory=bytearray)
     problems: Problems = field(default_factory=Problems)
     nulls_replaced: Counter[str] = field(default_factory=Counter)
     source_bytes: Counter[str] = field(default_factory=Counter)
-    dictionaries: dict[str, Dictionary] = field(
-        default_factory=lambda: {name: Dictionary() for name in TEXT_FIELDS}
-    )
     _id_lengths: Counter[int] = field(default_factory=Counter)
     _dimensions: Counter[int] = field(default_factory=Counter)
 
     @property
     def shape(self) -> Shape:
         return self.guess or self.true_shape
+
+    @property
+    def text_row_bytes(self) -> float:
+        """Bytes of distinct texts that a row has brought on average."""
+        return sum(d.nbytes for d in self.dictionaries.values()) / self.rows
 
     def look(self, batch: Batch, names: Mapping[str, Any]) -> Batch:
         """Look at a batch, whose columns are fields by `names`; return it ready to be taken.

@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from convert.foreign_text import quoted
 from convert.id_text import IdKind
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 FORMAT_VERSION = 1
 # Rows: 25 MB of vectors at 384 floats. Small enough that writing one batch at a time
@@ -26,6 +30,9 @@ ALIGNMENT_BYTES = 64
 TEXT_FIELDS = ("company_name", "english_level", "primary_keyword")
 # Text is stored once a distinct value; see streamer.codec for what it saves on the way out.
 DICTIONARY_TEXT = pa.dictionary(pa.int32(), pa.string())
+# The same for more than MAX_TEXT_BYTES of distinct values, which string counts in 32 bits.
+LARGE_DICTIONARY_TEXT = pa.dictionary(pa.int32(), pa.large_string())
+MAX_TEXT_BYTES = 2**31 - 1
 
 _FINGERPRINT = re.compile("[0-9a-f]{64}")
 # Arrow counts the items of a fixed-size list in 32 bits.
@@ -93,15 +100,21 @@ class DatasetInfo:
         return info
 
 
-def dataset_schema(dimension: int, metadata: dict[bytes, bytes]) -> pa.Schema:
-    """Return the schema that `convert` writes for vectors of `dimension` floats."""
+def dataset_schema(
+    dimension: int, metadata: dict[bytes, bytes], large: Collection[str] = ()
+) -> pa.Schema:
+    """Return the schema that `convert` writes for vectors of `dimension` floats.
+
+    `large` are the text columns of more than MAX_TEXT_BYTES.
+    """
+    text = {n: LARGE_DICTIONARY_TEXT if n in large else DICTIONARY_TEXT for n in TEXT_FIELDS}
     vector_type = pa.list_(pa.field("item", pa.float32(), nullable=False), dimension)
     types = {
         "id": pa.uuid(),
-        "company_name": DICTIONARY_TEXT,
+        "company_name": text["company_name"],
         "exp_years": pa.int32(),
-        "english_level": DICTIONARY_TEXT,
-        "primary_keyword": DICTIONARY_TEXT,
+        "english_level": text["english_level"],
+        "primary_keyword": text["primary_keyword"],
         "vector": vector_type,
     }
     return pa.schema(

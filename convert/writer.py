@@ -20,6 +20,8 @@ import numpy as np
 import pyarrow as pa
 
 from convert.background_file import BackgroundFile
+from convert.dataset.dictionary_order import OrderedTexts, is_small, number_by_first_use
+from convert.dataset.large_text import content_of, offsets_of
 from convert.id_text import IdKind
 from convert.ipc import (
     CONTINUATION,
@@ -27,16 +29,17 @@ from convert.ipc import (
     NARROW,
     SCHEMA_BEGIN,
     Block,
+    DictionaryHead,
     Head,
     aligned,
     batch_head,
     column_places,
-    dictionary_messages,
+    dictionary_heads,
     footer_of,
     padded,
 )
 from convert.permute import permute
-from convert.schema import BATCH_ROWS, DatasetInfo, dataset_schema
+from convert.schema import BATCH_ROWS, MAX_TEXT_BYTES, DatasetInfo, dataset_schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -103,15 +106,15 @@ class DatasetWriter:
 
         `advance` is told how many more rows are in place.
         """
-        self.wait()
-        batches = -(-self._rows // BATCH_ROWS)
-        size = self._begin + batches * self._batch_bytes
-        os.posix_fallocate(self._file.descriptor, 0, size)  # a full disk is seen here
-        permute(self._columns(mmap.mmap(self._file.descriptor, size), batches), order, advance)
+        permute([*self._mapped().values()], order, advance)
         self._rows = len(order)
 
     def finish(self, info: DatasetInfo, dictionaries: Mapping[str, pa.Array]) -> None:
-        """Complete the file; `dictionaries` maps TEXT_FIELDS to string arrays."""
+        """Complete the file; `dictionaries` maps TEXT_FIELDS to arrays of string or large_string.
+
+        The texts of a large one come into the order in which rows use them.
+        """
+        texts = {name: self._in_order(name, column) for name, column in dictionaries.items()}
         full, rest = divmod(self._rows, BATCH_ROWS)
         blocks = [
             (self._begin + batch * self._batch_bytes, self._head.size, self._head.body_bytes)
@@ -125,33 +128,62 @@ class DatasetWriter:
             position += blocks[-1][1] + aligned(blocks[-1][2])
         else:
             self._file.truncate(position)
-        schema = dataset_schema(info.dimension, info.to_metadata())
-        texts = []
-        for message in dictionary_messages(schema, dictionaries):
-            text = Head.of(message)
-            content = text.encapsulated(text.size) + message.body.to_pybytes()
-            self._file.write((position, content))
-            texts.append((position, text.size, text.body_bytes))
-            position += aligned(len(content))
-        footer = footer_of(schema, texts, blocks)
+        sizes = {name: (len(ordered), ordered.nbytes) for name, ordered in texts.items()}
+        large = [name for name, (_, size) in sizes.items() if size > MAX_TEXT_BYTES]
+        schema = dataset_schema(info.dimension, info.to_metadata(), large)
+        dictionary_blocks = []
+        for name, made in dictionary_heads(schema, sizes).items():
+            self._write_texts(position, made, texts[name])
+            dictionary_blocks.append((position, made.head.size, made.head.body_bytes))
+            position += aligned(made.head.size + made.head.body_bytes)
+        footer = footer_of(schema, dictionary_blocks, blocks)
         end = CONTINUATION + bytes(4) + footer + struct.pack("<i", len(footer)) + MAGIC
         schema_head = Head.of(pa.ipc.read_message(schema.serialize()))
         begin = schema_head.encapsulated(self._begin - SCHEMA_BEGIN)
         self._file.write((position, end), (0, MAGIC.ljust(SCHEMA_BEGIN, b"\0") + begin))
         self._file.wait()
 
-    def _columns(self, content: mmap.mmap, batches: int) -> list[NDArray[np.generic]]:
-        """View the columns of a mapped file, each of shape (batches, BATCH_ROWS, ...)."""
-        columns = []
+    def _in_order(self, name: str, column: pa.Array) -> OrderedTexts:
+        """Give texts the order that they have in the file, and rows their new places."""
+        texts = column.cast(pa.large_string())
+        if is_small(texts):
+            return OrderedTexts(texts, None)
+        rows = [self._rows - begin for begin in range(0, self._rows, BATCH_ROWS)]
+        batches = [
+            places[: min(count, BATCH_ROWS), 0]
+            for places, count in zip(self._mapped()[name], rows, strict=True)
+        ]
+        return OrderedTexts(texts, number_by_first_use(batches, len(texts)))
+
+    def _write_texts(self, position: int, made: DictionaryHead, texts: OrderedTexts) -> None:
+        """Write a dictionary's message at `position`."""
+        head = made.head
+        offsets_at = position + head.size
+        texts_at = offsets_at + made.texts_at
+        self._file.write((position, head.encapsulated(head.size)))
+        end = 0
+        for block in texts.blocks():
+            offsets = offsets_of(block)
+            offsets = (offsets + (end - offsets[0])).astype(made.offsets)
+            self._file.write((offsets_at, offsets.data), (texts_at + end, content_of(block)))
+            offsets_at += made.offsets.itemsize * len(block)
+            end = int(offsets[-1])
+
+    def _mapped(self) -> dict[str, NDArray[np.generic]]:
+        """Map the file as it is until `finish`; view its columns, (batches, BATCH_ROWS, ...)."""
+        self.wait()
+        batches = -(-self._rows // BATCH_ROWS)
+        size = self._begin + batches * self._batch_bytes
+        os.posix_fallocate(self._file.descriptor, 0, size)  # a full disk is seen here
+        content = mmap.mmap(self._file.descriptor, size)
+        columns = {}
         for name, offset in self._places.items():
             dtype = np.dtype(NARROW.get(name, np.float32))
             values = {"id": 16, "vector": self._dimension}.get(name, 1)
             begin = self._begin + self._head.size + offset
-            columns.append(
-                np.ndarray(
-                    (batches, BATCH_ROWS, values), dtype, content, begin,
-                    (self._batch_bytes, values * dtype.itemsize, dtype.itemsize),
-                )
+            columns[name] = np.ndarray(
+                (batches, BATCH_ROWS, values), dtype, content, begin,
+                (self._batch_bytes, values * dtype.itemsize, dtype.itemsize),
             )  # fmt: skip
         return columns
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from streamer.buffers import memory_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -76,7 +78,7 @@ def regrouped(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Recor
         rest = batch
         if left is not None:
             missing = rows - left.num_rows
-            left = pa.concat_batches([left, rest.slice(0, missing)])
+            left = _joined(left, rest.slice(0, missing))
             rest = rest.slice(missing)
             if left.num_rows < rows:
                 continue
@@ -87,3 +89,21 @@ def regrouped(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Recor
         left = rest.slice(whole) if whole < rest.num_rows else None
     if left is not None:
         yield left
+
+
+def _joined(first: pa.RecordBatch, second: pa.RecordBatch) -> pa.RecordBatch:
+    """Concatenate batches of one dataset.
+
+    Arrow compares dictionaries, text by text, before it concatenates what points into them.
+    """
+    columns = []
+    for one, other in zip(first.columns, second.columns, strict=True):
+        is_shared = pa.types.is_dictionary(one.type) and (
+            memory_of(one.dictionary) == memory_of(other.dictionary)
+        )
+        parts = [one.indices, other.indices] if is_shared else [one, other]
+        column = pa.concat_arrays(parts)
+        if is_shared:
+            column = pa.DictionaryArray.from_arrays(column, one.dictionary, safe=False)
+        columns.append(column)
+    return pa.RecordBatch.from_arrays(columns, schema=first.schema)

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from convert.id_text import halves
-from convert.schema import DICTIONARY_TEXT, DatasetInfo, dataset_schema
+from convert.schema import DICTIONARY_TEXT, LARGE_DICTIONARY_TEXT, DatasetInfo, dataset_schema
 from streamer.buffers import lies_in, memory_of
 from streamer.errors import DatasetNotFoundError, InvalidDatasetError
 
@@ -115,8 +115,9 @@ def _fits(found: pa.DataType, wanted: pa.DataType) -> bool:
             and found.value_type == wanted.value_type
             and found.list_size == wanted.list_size
         )
-    is_plain_text = wanted == DICTIONARY_TEXT and found == DICTIONARY_TEXT.value_type
-    return is_plain_text or bool(found == wanted)
+    if wanted == DICTIONARY_TEXT:
+        return found in (wanted, LARGE_DICTIONARY_TEXT, DICTIONARY_TEXT.value_type)
+    return bool(found == wanted)
 
 
 def _sound_batches(

@@ -221,7 +221,9 @@ def dictionary_columns(draw: st.DrawFn, rows: int) -> Column:
     needed = int(presence is Presence.IMPLICIT and rows > 0)
     entries = draw(st.lists(kind.values, min_size=needed, max_size=4))
     before = draw(st.lists(kind.values, max_size=1))
-    dictionary = pa.array(before + entries, kind.arrow_type)[len(before) :]
+    is_large = kind.arrow_type == pa.string() and draw(st.booleans())
+    value_type = pa.large_string() if is_large else kind.arrow_type
+    dictionary = pa.array(before + entries, value_type)[len(before) :]
     indices: st.SearchStrategy[int | None] = (
         st.integers(0, len(entries) - 1) if entries else st.none()
     )

@@ -44,7 +44,14 @@ _MAY_IMPORT: dict[str, set[str]] = {
     },
     "convert.columns.pandas_index": set(),
     "convert.digest": {"convert.errors"},
-    "convert.dictionary": {"convert.validation", "convert.errors"},
+    "convert.dataset": set(),
+    "convert.dataset.large_text": set(),
+    "convert.dataset.hash_table": set(),
+    "convert.dataset.growing_column": {"convert.background_file", "convert.dataset.large_text"},
+    "convert.dataset.dictionary": {
+        "convert.validation", "convert.dataset.growing_column", "convert.dataset.hash_table",
+    },
+    "convert.dataset.dictionary_order": {"convert.dataset.large_text"},
     "convert.memory": set(),
     "convert.problems": set(),
     "convert.order": {"convert.id_text"},
@@ -57,13 +64,13 @@ _MAY_IMPORT: dict[str, set[str]] = {
     "convert.ipc": {"convert.schema"},
     "convert.writer": {
         "convert.permute", "convert.background_file", "convert.ipc", "convert.id_text",
-        "convert.schema",
+        "convert.schema", "convert.dataset.dictionary_order", "convert.dataset.large_text",
     },
     "convert.atomic": {"convert.errors"},
     "convert.rejects": {"convert.atomic", "convert.problems", "convert.errors"},
     "convert.reading": {
         "convert.pickle_reader", "convert.validation", "convert.vectors", "convert.ids",
-        "convert.id_text", "convert.dictionary", "convert.problems", "convert.schema",
+        "convert.id_text", "convert.dataset.dictionary", "convert.problems", "convert.schema",
         "convert.column_bytes", "convert.columns", "convert.writer",
     },
     "convert.pipeline": {
@@ -71,7 +78,7 @@ _MAY_IMPORT: dict[str, set[str]] = {
         "convert.rejects", "convert.order", "convert.writer", "convert.atomic", "convert.options",
         "convert.preconditions", "convert.report", "convert.ids", "convert.id_text",
         "convert.schema", "convert.errors", "convert.background_file", "convert.vectors",
-        "convert.columns", "convert.pickle_reader",
+        "convert.columns", "convert.pickle_reader", "convert.dataset.dictionary",
     },
     "convert.inspect": {
         "convert.pickle_reader", "convert.source", "convert.fields", "convert.report",
@@ -82,7 +89,7 @@ _MAY_IMPORT: dict[str, set[str]] = {
     "streamer.buffers": set(),
     "streamer.codec": {"convert.id_text", "streamer.errors", "streamer.buffers"},
     "streamer.checkpoint": {"convert.id_text", "streamer.errors"},
-    "streamer.chunking": set(),
+    "streamer.chunking": {"streamer.buffers"},
     "streamer.dataset_file": {
         "convert.schema", "convert.id_text", "streamer.errors", "streamer.buffers",
     },
@@ -154,8 +161,9 @@ _MAY_IMPORT: dict[str, set[str]] = {
 _PURE = (
     "streamer.codec", "streamer.checkpoint", "streamer.chunking", "streamer.errors",
     "streamer.buffers", "convert.id_text", "convert.ids", "convert.order", "streamer.blocks",
-    "convert.validation", "convert.vectors", "convert.dictionary", "convert.problems",
-    "convert.fields", "convert.columns", "convert.permute", "convert.ipc",
+    "convert.validation", "convert.vectors", "convert.problems", "convert.fields",
+    "convert.columns", "convert.dataset.large_text", "convert.dataset.dictionary_order",
+    "convert.permute", "convert.ipc",
     "streamer.retry", "streamer.client.progress", "streamer.client.failures",
     "streamer.client.decoding", "streamer.sinks.copy_binary", "streamer.batch_schema",
     "streamer.row_check",

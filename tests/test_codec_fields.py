@@ -24,7 +24,12 @@ if TYPE_CHECKING:
     from tests.strategies import FieldType
 
 _F = descriptor_pb2.FieldDescriptorProto
-_TEXT_TYPES = [pa.string(), pa.dictionary(pa.int32(), pa.string()), pa.uuid()]
+_TEXT_TYPES = [
+    pa.string(),
+    pa.dictionary(pa.int32(), pa.string()),
+    pa.dictionary(pa.int32(), pa.large_string()),
+    pa.uuid(),
+]
 _BYTES_TYPES = [pa.binary(), pa.dictionary(pa.int8(), pa.binary())]
 # Every Arrow type that some field can be, and a few that none can.
 _ALL_TYPES = [
@@ -35,7 +40,7 @@ _ALL_TYPES = [
     *(pa.list_(pa.float64()), pa.list_(pa.float64(), 4)),
     *(pa.int8(), pa.int16(), pa.float16(), pa.null(), pa.large_string(), pa.large_binary()),
     *(pa.binary(16), pa.string_view(), pa.date32(), pa.struct([("a", pa.int32())])),
-    *(pa.dictionary(pa.int32(), pa.int32()), pa.dictionary(pa.int32(), pa.large_string())),
+    *(pa.dictionary(pa.int32(), pa.int32()), pa.dictionary(pa.int32(), pa.large_binary())),
     *(pa.list_(pa.int32()), pa.list_(pa.string()), pa.large_list(pa.float32())),
     *(pa.map_(pa.string(), pa.int32()), pa.list_(pa.list_(pa.float32(), 2), 2)),
 ]

@@ -236,8 +236,8 @@ def test_a_disk_without_room_is_seen_at_the_first_rows(
     with pytest.raises(OutputError) as error:
         p.convert_file(source, out)
     said = re.search(
-        r"(\S+) has 1 MB free; about ([\d.,]+) MB are needed for ([\d,]+) rows of 256 floats; "
-        "nothing was written",
+        r"(\S+) has 1 MB free; about ([\d.,]+) MB are needed for ([\d,]+) rows of 256 floats "
+        "and their texts; nothing was written",
         str(error.value),
     )
     assert [] == list(out.parent.iterdir())

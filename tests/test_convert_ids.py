@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
@@ -188,7 +190,8 @@ def test_one_kind_of_id_is_kept_and_it_is_the_most_frequent_one(mode: IdMode | N
 
 def _kind_and_problems(values: list[str], mode: IdMode | None) -> tuple[IdKind, list[int]]:
     """Take the ids for a batch of a source; return the kind and the rows that are wrong in it."""
-    reading = Reading(IdWishes(mode, 0, lambda: bytes(32)))
+    dictionaries = defaultdict[str, Any](mock.Mock)  # texts don't matter
+    reading = Reading(IdWishes(mode, 0, lambda: bytes(32)), None, dictionaries)
     batch = Batch(len(values), {"Key": values}, lambda _row: {})
     _, problems = reading.take(batch, {"id": "Key"}, np.empty((len(values), 0), np.float32))
     return reading.shape.id_kind, [problem.row for problem in problems if problem.field == "id"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import decimal
 import pickle
 import tracemalloc
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest import mock
 
@@ -315,7 +315,8 @@ def test_a_bad_vector_leaves_other_blocks_and_its_own_block_alone(
 def test_the_dimension_is_that_of_most_rows() -> None:
     """One long vector in front doesn't make all others wrong."""
     rows = [[1.0] * 5, [1.0] * 2, None, [2.0] * 2, []]
-    reading = Reading(IdWishes(None, 0, lambda: bytes(32)))
+    dictionaries = defaultdict[str, Any](mock.Mock)  # texts don't matter
+    reading = Reading(IdWishes(None, 0, lambda: bytes(32)), None, dictionaries)
     batch, names = Batch(5, {"v": rows}, lambda _row: {}), {"vector": "v"}
     reading.look(batch, names)
     assert 2 == reading.shape.dimension

@@ -6,12 +6,13 @@ when they are needed, floats and arrays are converted in place, so that memory d
 grow with the file. What the pickle may name is listed in `convert.pickle_reader.known`.
 """
 
-from convert.pickle_reader.columns import Batch, IndexName, Repeated, Values
+from convert.pickle_reader.columns import BATCH_BYTES, Batch, IndexName, Repeated, Values
 from convert.pickle_reader.errors import DamagedPickle, PickleReaderError, UnsupportedPickle
 from convert.pickle_reader.reader import BATCH_ROWS, Pickle, open_pickle
 from convert.pickle_reader.vectors import FloatLists
 
 __all__ = [
+    "BATCH_BYTES",
     "BATCH_ROWS",
     "Batch",
     "DamagedPickle",

@@ -24,7 +24,14 @@ from convert.pickle_reader.blocks import (
     row_count,
     series_values,
 )
-from convert.pickle_reader.columns import BATCH_BYTES, Batch, Repeated, Values, make_column
+from convert.pickle_reader.columns import (
+    BATCH_BYTES,
+    Batch,
+    Repeated,
+    Values,
+    make_column,
+    rows_at_once,
+)
 from convert.pickle_reader.errors import (
     EndlessValue,
     PickleReaderError,
@@ -44,6 +51,7 @@ from convert.pickle_reader.pandas_values import (
 )
 from convert.pickle_reader.rows.indices import index_columns
 from convert.pickle_reader.rows.matrices import MatrixRows
+from convert.pickle_reader.spans import ArrayRun
 from convert.pickle_reader.stand_ins import Opaque
 from convert.pickle_reader.values.kinds import kind_of
 from convert.pickle_reader.vectors import FloatLists
@@ -147,10 +155,22 @@ class Table:
     def batches(self, names: list[Any], batch_rows: int) -> Iterator[Batch]:
         """Yield the columns of those names, `batch_rows` rows at a time."""
         batch_rows = max(1, min(batch_rows, BATCH_BYTES * self.rows // len(self._data)))
-        for begin in range(0, self.rows, batch_rows):
-            end = min(begin + batch_rows, self.rows)
+        begin = 0
+        while begin < self.rows:
+            end = self._end_of_batch(names, begin, min(begin + batch_rows, self.rows))
             columns = {name: self._slice(name, begin, end) for name in names}
             yield Batch(end - begin, columns, self._row_from(begin, end))
+            begin = end
+
+    def _end_of_batch(self, names: list[Any], begin: int, end: int) -> int:
+        """Return where a batch ends whose texts, as long as they are, may be made together."""
+        columns = []
+        for name in names:
+            column = self._unwrapped(*self.columns[name])
+            if isinstance(column, _Objects) and not any(type(i) is ArrayRun for i in column.items):
+                start = column.begin
+                columns.append([*self._plain.items(column.items, start + begin, start + end)])
+        return begin + min(rows_at_once(columns, end - begin), end - begin)
 
     def _row_from(self, begin: int, end: int) -> Callable[[int], dict[Any, Any]]:
         made: dict[Any, Any] = {}  # whole columns, for the first row that is asked for

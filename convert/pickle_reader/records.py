@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from convert.pickle_reader.columns import BATCH_BYTES, Batch, make_column
+from convert.pickle_reader.columns import BATCH_BYTES, Batch, make_column, rows_at_once
 from convert.pickle_reader.errors import UnsupportedPickle
 from convert.pickle_reader.values.kinds import kind_of
 
@@ -38,10 +38,13 @@ class Records:
             waiting += piece
             most = min(batch_rows, max(BATCH_BYTES * self._rows // (where() or 1), 1))
             while len(waiting) >= most:
-                yield self._batch(waiting[:most])
-                del waiting[:most]
-        if waiting:
-            yield self._batch(waiting)
+                batch = self._batch(waiting[:most])
+                del waiting[: batch.rows]
+                yield batch
+        while waiting:
+            batch = self._batch(waiting)
+            waiting = waiting[batch.rows :]
+            yield batch
 
     def _check(self, rows: list[Any], offset: int) -> None:
         self._plain.offset = offset
@@ -57,12 +60,18 @@ class Records:
             self._rows += 1
 
     def _batch(self, rows: list[dict[Any, Any]]) -> Batch:
+        """Return the rows as columns; fewer of them if their texts are long."""
+
         def whole_row(row: int) -> dict[Any, Any]:
             return self._plain.row(rows[row])
 
         columns = {
-            name: make_column([row.get(name) for row in rows], self._data, self._plain)
+            name: [row.get(name) for row in rows]
             for name, is_wanted in self.columns.items()
             if is_wanted
         }
-        return Batch(len(rows), columns, whole_row)
+        count = rows_at_once(columns.values(), len(rows))
+        for values in columns.values():
+            del values[count:]
+        made = {n: make_column(values, self._data, self._plain) for n, values in columns.items()}
+        return Batch(count, made, whole_row)

@@ -132,11 +132,12 @@ class DictionaryTextField:
 
 def _lengths_at(dictionary: pa.Array, places: NDArray[np.integer]) -> NDArray[np.int64]:
     """Return the bytes of the values at `places`, without a look at all the others."""
+    dtype = np.dtype(np.int64 if pa.types.is_large_string(dictionary.type) else np.int32)
     offsets = np.frombuffer(
-        dictionary.buffers()[1], np.int32, len(dictionary) + 1, 4 * dictionary.offset
+        dictionary.buffers()[1], dtype, len(dictionary) + 1, dtype.itemsize * dictionary.offset
     )
-    lengths: NDArray[np.int32] = offsets[places + 1] - offsets[places]
-    return lengths.astype(np.int64)
+    lengths: NDArray[np.int64] = (offsets[places + 1] - offsets[places]).astype(np.int64)
+    return lengths
 
 
 class IdField:

@@ -40,7 +40,7 @@ def is_uuid(arrow_type: pa.DataType) -> bool:
 
 def _text(arrow_type: pa.DataType) -> bool:
     if is_dictionary(arrow_type):
-        return bool(arrow_type.value_type == pa.string())
+        return arrow_type.value_type in (pa.string(), pa.large_string())
     return arrow_type == pa.string() or is_uuid(arrow_type)
 
 
@@ -66,7 +66,7 @@ def _list_of(value_type: pa.DataType) -> Callable[[pa.DataType], bool]:
 
 # The single types; no silent widening, so that a column always comes back as it went in.
 _SINGLE = {
-    _F.TYPE_STRING: ("string, dictionary of string, or arrow.uuid", _text),
+    _F.TYPE_STRING: ("string, dictionary of string or large_string, or arrow.uuid", _text),
     _F.TYPE_BYTES: ("binary, or dictionary of binary", _bytes),
     _F.TYPE_BOOL: ("bool", _exactly(pa.bool_())),
     _F.TYPE_ENUM: ("int32", _exactly(pa.int32())),

@@ -1,0 +1,1 @@
+"""The dataset file, and what is gathered on disk before it is written."""

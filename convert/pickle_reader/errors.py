@@ -5,13 +5,17 @@ from __future__ import annotations
 _MAX_SHOWN = 700
 
 
+def printable(text: str) -> str:
+    """Return `text` with controls and lone surrogates escaped; letters of any script stay."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
 class PickleReaderError(Exception):
     """Base of both; `offset` is the byte of the file at which the trouble begins."""
 
     def __init__(self, message: str, offset: int) -> None:
         # What the file says may be long, and may hold control characters.
-        shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message[:_MAX_SHOWN])
-        super().__init__(f"{shown} (at byte {offset})")
+        super().__init__(f"{printable(message[:_MAX_SHOWN])} (at byte {offset})")
         self.message = message
         self.offset = offset
 

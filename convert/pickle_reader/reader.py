@@ -6,7 +6,7 @@ import mmap
 from typing import TYPE_CHECKING, Any
 
 from convert.pickle_reader.blocks import damage_named
-from convert.pickle_reader.errors import UnsupportedPickle
+from convert.pickle_reader.errors import UnsupportedPickle, printable
 from convert.pickle_reader.frames import Table
 from convert.pickle_reader.known import KNOWN
 from convert.pickle_reader.machine import Machine
@@ -143,7 +143,7 @@ class Pickle:
             yield batch
 
     def _find_global(self, module: str, name: str, offset: int) -> Known | None:
-        shown = ascii(f"{module}.{name}")[1:-1]  # it may hold control characters
+        shown = printable(f"{module}.{name}")
         self.globals_named.setdefault(shown, offset)
         if (module, name) in KNOWN:
             return KNOWN[module, name]

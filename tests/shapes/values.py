@@ -12,10 +12,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tests import pickles as p
 from tests.shapes.catalogue import (
     MATRIX,
     ROWS,
     Shape,
+    content,
     converted,
     frame,
     pickled,
@@ -447,6 +449,11 @@ def _arrow(table: pa.Table) -> Callable[[Path], Path]:
 
 _KOREAN = ["가", "나", "다", "라", "마", "바"]
 _NAMES = [
+    refused(
+        "rows of a class with a Korean name",
+        content(p.pickled(p.list_of(p.called(p.named("회사", "직무"))))),
+        words=["회사.직무"],
+    ),
     converted(
         "a name that is decomposed in the file",
         pickled(frame(company_name=None, **{_decomposed("회사명"): _KOREAN})),

@@ -25,7 +25,7 @@ from convert.dataset.dictionary_order import OrderedTexts, number_by_first_use
 from convert.dataset.hash_table import HashTable
 from convert.ids import IdMode
 from convert.ipc import dictionary_heads
-from convert.pickle_reader import Batch, columns
+from convert.pickle_reader import Batch
 from convert.schema import TEXT_FIELDS, dataset_schema
 from convert.validation import text_column
 from proto import embedding_stream_pb2 as pb
@@ -182,7 +182,7 @@ def _small(*, large: bool = False) -> Iterator[None]:
         mock.patch("convert.dataset.dictionary_order.SMALL_TEXTS", 3),
         mock.patch.multiple(dictionary_order, _BLOCK_TEXTS=4, _BLOCK_BYTES=40),
         mock.patch("convert.writer.MAX_TEXT_BYTES", 50 if large else 1 << 31),
-        mock.patch.object(columns, "_TEXT_BYTES", 600),
+        mock.patch("convert.pickle_reader.rows.long_texts._TEXT_BYTES", 600),
         mock.patch.object(long_texts, "_MOST_BYTES", 60),
     ):
         yield

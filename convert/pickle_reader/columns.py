@@ -5,13 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-
-from convert.pickle_reader.spans import Raw, Text
 from convert.pickle_reader.vectors import FloatLists, float_lists
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import pyarrow as pa
     from numpy.typing import NDArray
@@ -21,10 +18,6 @@ if TYPE_CHECKING:
 
 # Bytes of the file whose values are handed out together, as rows of 384 floats are by 4,096.
 BATCH_BYTES = 16 << 20
-# Bytes of long texts that are made at the same time. As Python's they take up to four times
-# as many: one emoji makes every letter of a text four bytes.
-_TEXT_BYTES = 8 << 20
-_SPANS = frozenset({Text, Raw})
 
 Values: TypeAlias = "list[Any] | NDArray[Any] | pa.Array | FloatLists"
 
@@ -77,21 +70,3 @@ class Batch:
 def make_column(values: list[Any], data: Buffer, plain: Plain) -> Values:
     """Return `values`, as the machine made them, as a column."""
     return float_lists(values, data, plain.values) or plain.values(values)
-
-
-def rows_at_once(columns: Iterable[list[Any]], rows: int) -> int:
-    """Return how many of the first `rows` may be made together, one at least.
-
-    `columns` are their values as the machine made them; a long text that rows share counts
-    once.
-    """
-    sizes = np.zeros(rows, np.int64)
-    counted: set[int] = set()
-    for values in columns:
-        if _SPANS.isdisjoint(map(type, values)):
-            continue
-        for row, value in enumerate(values):
-            if type(value) in _SPANS and id(value) not in counted:
-                counted.add(id(value))
-                sizes[row] += value.size
-    return max(int(np.cumsum(sizes).searchsorted(_TEXT_BYTES, side="right")), 1)

@@ -24,14 +24,7 @@ from convert.pickle_reader.blocks import (
     row_count,
     series_values,
 )
-from convert.pickle_reader.columns import (
-    BATCH_BYTES,
-    Batch,
-    Repeated,
-    Values,
-    make_column,
-    rows_at_once,
-)
+from convert.pickle_reader.columns import BATCH_BYTES, Batch, Repeated, Values, make_column
 from convert.pickle_reader.errors import (
     EndlessValue,
     PickleReaderError,
@@ -50,6 +43,7 @@ from convert.pickle_reader.pandas_values import (
     Series,
 )
 from convert.pickle_reader.rows.indices import index_columns
+from convert.pickle_reader.rows.long_texts import rows_at_once
 from convert.pickle_reader.rows.matrices import MatrixRows
 from convert.pickle_reader.spans import ArrayRun
 from convert.pickle_reader.stand_ins import Opaque
@@ -168,8 +162,8 @@ class Table:
         for name in names:
             column = self._unwrapped(*self.columns[name])
             if isinstance(column, _Objects) and not any(type(i) is ArrayRun for i in column.items):
-                start = column.begin
-                columns.append([*self._plain.items(column.items, start + begin, start + end)])
+                at = column.begin
+                columns.append([*self._plain.items(column.items, at + begin, at + end)])
         return begin + min(rows_at_once(columns, end - begin), end - begin)
 
     def _row_from(self, begin: int, end: int) -> Callable[[int], dict[Any, Any]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from convert.pickle_reader.columns import BATCH_BYTES, Batch, make_column, rows_at_once
+from convert.pickle_reader.columns import BATCH_BYTES, Batch, make_column
 from convert.pickle_reader.errors import UnsupportedPickle
+from convert.pickle_reader.rows.long_texts import rows_at_once
 from convert.pickle_reader.values.kinds import kind_of
 
 if TYPE_CHECKING:

@@ -117,20 +117,26 @@ Exit codes:
     is_flag=True,
     help="Leave invalid rows out and write each of them whole to OUT.arrow.rejected.jsonl.",
 )
+@click.option(
+    "--ignore-others",
+    is_flag=True,
+    help="Leave out files of a folder that aren't read, such as a README; otherwise an error.",
+)
 @click.option("--force", is_flag=True, help="Write even if OUT is up to date.")
 @click.option("--if-present", is_flag=True, help="Do nothing if there is no SOURCE.")
 @click.version_option(__version__, message="embedding-streamer %(version)s")
 def main(
     source: Path | None, out: Path | None, ids: str | None, id_time: int | None,
-    columns: dict[str, str], *, empty: tuple[str, ...], skip_invalid: bool, force: bool,
-    if_present: bool,
+    columns: dict[str, str], *, empty: tuple[str, ...], skip_invalid: bool, ignore_others: bool,
+    force: bool, if_present: bool,
 ) -> None:  # fmt: skip
     """Rewrite an embeddings pickle, once, into a UUID-sorted Arrow file.
 
-    SOURCE is a pickled list of dicts or DataFrame, plain or as .gz, .bz2, .xz or .zst, a
-    Parquet or Arrow (Feather) file, or a folder of such files, whose rows become one
-    dataset; without it, PKL_PATH from the environment or .env. Nothing in a pickle is
-    executed. Invalid rows are an error before anything is written.
+    SOURCE is a pickled list of dicts or DataFrame, a Parquet or Arrow (Feather), JSON Lines
+    or CSV file, plain or compressed (gzip, bzip2, xz, zstd, zip), or a folder of such files
+    in any depth, whose rows become one dataset; without it, PKL_PATH from the environment or
+    .env. Nothing in a pickle is executed. Invalid rows are an error before anything is
+    written.
     """
     if source is None:
         settings = _settings()
@@ -151,6 +157,7 @@ def main(
         skip_invalid=skip_invalid,
         force=force,
         empty=frozenset(empty),
+        ignore_others=ignore_others,
     )
     try:
         report = convert(options, Phases())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -11,102 +10,84 @@ import pyarrow.compute as pc
 from convert.columns.pandas_index import index_names
 from convert.errors import UnreadableSourceError
 from convert.foreign_text import quoted
-from convert.pickle_reader import BATCH_BYTES, BATCH_ROWS, Batch, IndexName, Repeated
-from convert.validation import python_values
+from convert.pickle_reader import BATCH_BYTES, BATCH_ROWS, Batch
+from convert.sources.kinds import ARROW, ARROW_STREAM, PARQUET
+from convert.sources.one_file import OneFile
+from convert.sources.table_batch import column_keys, table_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from pyarrow.parquet import RowGroupMetaData
 
-ARROW_MAGIC = b"ARROW1"
-PARQUET_MAGIC = b"PAR1"
-STREAM_BEGIN = b"\xff\xff\xff\xff"  # of a message; a stream has no magic bytes
-_STREAM_END = STREAM_BEGIN + bytes(4)
-_KINDS = {
-    PARQUET_MAGIC: "a Parquet file",
-    ARROW_MAGIC: "an Arrow file",
-    STREAM_BEGIN: "an Arrow stream",
-}
+_STREAM_END = b"\xff\xff\xff\xff" + bytes(4)
 
 
-def magic_of(begin: bytes) -> bytes | None:
-    """Return by which of its beginnings a file, of which these are the first bytes, is known."""
-    return next((magic for magic in _KINDS if begin.startswith(magic)), None)
-
-
-class ArrowFile:
-    """The rows of the Parquet or Arrow file at `path`, which begins with `magic`."""
-
-    def __init__(self, path: Path, magic: bytes) -> None:
-        self.paths = (path,)
-        self.parts = (self,)
-        self.size = path.stat().st_size
-        self.kind = _KINDS[magic]
-        self.rows = 0
-        self.columns: Collection[Any] = ()
-        self.globals_named: Mapping[str, int] = {}
-        self._path = path
-        self._magic = magic
+class ArrowFile(OneFile):
+    """The rows of a Parquet or Arrow file."""
 
     def batches(
         self, wanted: Callable[[Any], bool], advance: Callable[[int], None]
     ) -> Iterator[Batch]:
         """Yield the rows, every buffer checked: offsets in a forged file may point anywhere."""
+        file = pa.BufferReader(self._content.mapped(advance))
+        size = self._content.file_bytes
         self.rows = told = 0
         try:
             read = {
-                PARQUET_MAGIC: self._parquet_batches,
-                ARROW_MAGIC: self._ipc_batches,
-                STREAM_BEGIN: self._stream_batches,
+                PARQUET: self._parquet_batches,
+                ARROW: self._ipc_batches,
+                ARROW_STREAM: self._stream_batches,
             }
-            for batch, share in read[self._magic]():
+            for batch, share in read[self._content.kind](file):
                 batch.validate(full=True)
                 self._refuse_rows_of_nothing(batch)
                 self.rows += batch.num_rows
-                before, told = told, round(self.size * share)
+                before, told = told, round(size * share)
                 advance(told - before)
                 for begin in range(0, batch.num_rows, BATCH_ROWS):
-                    yield _batch(batch.slice(begin, BATCH_ROWS), wanted)
+                    yield table_batch(batch.slice(begin, BATCH_ROWS), self.columns, wanted)
         except MemoryError:
             message = f"{self._path}: reading it needs more memory than there is"
             raise UnreadableSourceError(message) from None
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last of names
             message = f"{self._path} can't be read: {error}"
             raise UnreadableSourceError(message) from error
-        advance(self.size - told)
+        advance(size - told)
 
-    def _parquet_batches(self) -> Iterator[tuple[pa.RecordBatch, float]]:
+    def _parquet_batches(self, file: pa.BufferReader) -> Iterator[tuple[pa.RecordBatch, float]]:
         """Yield batches, and the share of the file that was read with each."""
         import pyarrow.parquet as pq  # noqa: PLC0415 - a tenth of a second that pickles don't need
 
         # Without `pre_buffer` pages are read as they are needed, not whole row groups.
-        with pq.ParquetFile(self._path, memory_map=True, pre_buffer=False) as file:
-            self.columns = _column_keys(file.schema_arrow)
+        with pq.ParquetFile(file, pre_buffer=False) as parquet:
+            self._note_columns(parquet.schema_arrow)
             rows = 0
-            for group in range(file.num_row_groups):
-                size = _batch_rows(file.metadata.row_group(group))
-                for batch in file.iter_batches(size, row_groups=[group]):
+            for group in range(parquet.num_row_groups):
+                size = _batch_rows(parquet.metadata.row_group(group))
+                for batch in parquet.iter_batches(size, row_groups=[group]):
                     rows += batch.num_rows
-                    yield batch, min(rows / max(file.metadata.num_rows, 1), 1)  # it may be forged
+                    yield batch, min(rows / max(parquet.metadata.num_rows, 1), 1)  # may be forged
 
-    def _ipc_batches(self) -> Iterator[tuple[pa.RecordBatch, float]]:
-        with pa.memory_map(str(self._path)) as mapped, pa.ipc.open_file(mapped) as file:
-            self.columns = _column_keys(file.schema)
-            for number in range(file.num_record_batches):
-                yield file.get_batch(number), (number + 1) / file.num_record_batches
+    def _ipc_batches(self, file: pa.BufferReader) -> Iterator[tuple[pa.RecordBatch, float]]:
+        with pa.ipc.open_file(file) as arrow:
+            self._note_columns(arrow.schema)
+            for number in range(arrow.num_record_batches):
+                yield arrow.get_batch(number), (number + 1) / arrow.num_record_batches
 
-    def _stream_batches(self) -> Iterator[tuple[pa.RecordBatch, float]]:
-        with pa.memory_map(str(self._path)) as mapped, pa.ipc.open_stream(mapped) as stream:
+    def _stream_batches(self, file: pa.BufferReader) -> Iterator[tuple[pa.RecordBatch, float]]:
+        size = file.size()
+        with pa.ipc.open_stream(file) as stream:
             # Arrow takes a stream for whole that ends between two batches.
-            end = max(self.size - len(_STREAM_END), 0)
-            if mapped.read_at(len(_STREAM_END), end) != _STREAM_END:
+            if file.read_at(len(_STREAM_END), max(size - len(_STREAM_END), 0)) != _STREAM_END:
                 message = f"{self._path} is an Arrow stream without an end"
                 raise UnreadableSourceError(message)
-            self.columns = _column_keys(stream.schema)
+            self._note_columns(stream.schema)
             for batch in stream:
-                yield batch, mapped.tell() / self.size
+                yield batch, file.tell() / size
+
+    def _note_columns(self, schema: pa.Schema) -> None:
+        self.columns = column_keys(schema.names, index_names(schema.metadata))
 
     def _refuse_rows_of_nothing(self, batch: pa.RecordBatch) -> None:
         """Raise UnreadableSourceError where no bytes bound what is made of some."""
@@ -140,29 +121,3 @@ def _has_bytes(kind: pa.DataType) -> bool:
     if pa.types.is_fixed_size_binary(kind):
         return bool(kind.byte_width > 0)
     return not (pa.types.is_null(kind) or pa.types.is_run_end_encoded(kind))
-
-
-def _column_keys(schema: pa.Schema) -> list[str | Repeated]:
-    """Return what tells the columns apart: their names, where these do."""
-    index = index_names(schema.metadata)
-    seen: Counter[str] = Counter()
-    keys: list[str | Repeated] = []
-    for name in schema.names:
-        seen[name] += 1
-        key = IndexName(name) if name in index else name
-        keys.append(key if seen[name] == 1 else Repeated(key, seen[name]))
-    return keys
-
-
-def _batch(rows: pa.RecordBatch, wanted: Callable[[Any], bool]) -> Batch:
-    keys = _column_keys(rows.schema)
-
-    def row(number: int) -> dict[Any, Any]:
-        whole = rows.slice(number, 1)
-        return {
-            key.key if isinstance(key, Repeated) else key: python_values(column)[0]
-            for key, column in zip(keys, whole.columns, strict=True)
-        }
-
-    columns = {key: rows.column(at) for at, key in enumerate(keys) if wanted(key)}
-    return Batch(rows.num_rows, columns, row)

@@ -24,11 +24,13 @@ _POLL_SECONDS = 0.1
 class Digest:
     """Hashes files in a thread, while the body of a `with` goes on.
 
-    Of one file it is the SHA-256 of its bytes, of several that of their digests in order.
+    Of one file it is the SHA-256 of its bytes, of several that of their digests in order,
+    behind which comes what else counts, `rest`.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], rest: bytes = b"") -> None:
         self._paths = paths
+        self._rest = rest
         self._thread = threading.Thread(target=self._run, name="digest", daemon=True)
         self._is_given_up = False
         self._done = 0
@@ -64,8 +66,8 @@ class Digest:
         except OSError as error:
             self._error = error
             return
-        several = hashlib.sha256(b"".join(digests)).digest()
-        self._result = digests[0] if len(digests) == 1 else several
+        several = hashlib.sha256(b"".join(digests) + self._rest).digest()
+        self._result = several if len(digests) > 1 or self._rest else digests[0]
 
     def _file_digest(self, path: Path) -> bytes:
         digest = hashlib.sha256()

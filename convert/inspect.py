@@ -16,6 +16,7 @@ from convert.fields import FieldNames
 from convert.foreign_text import fit_to_show
 from convert.pickle_reader import FloatLists, IndexName
 from convert.source import open_source
+from convert.sources.folder import shown_files
 from convert.terminal import say
 
 if TYPE_CHECKING:
@@ -32,11 +33,13 @@ _SHOWN_GLOBALS = 40
 class Contents:
     """What was found; `types` counts by column what its rows are, `error` is what ended it.
 
-    `globals_named` maps what a pickle names to the byte at which it first does.
+    `others` names the files of a folder that aren't read, `globals_named` maps what a pickle
+    names to the byte at which it first does.
     """
 
     path: Path
     size: int = 0
+    others: str = ""
     kind: str = ""
     rows: int = 0
     types: dict[Any, Counter[str]] = field(default_factory=dict)
@@ -50,8 +53,9 @@ def inspect(path: Path, phases: Phases) -> Contents:
 
     UnreadableSourceError: it isn't there, or can't be opened.
     """
-    source = open_source(path, Path(tempfile.gettempdir()))
-    contents = Contents(path, sum(part.stat().st_size for part in source.paths))
+    source = open_source(path, Path(tempfile.gettempdir()), ignore_others=True)
+    size = sum(part.stat().st_size for part in source.paths)
+    contents = Contents(path, size, shown_files(source.others))
     seen: dict[object, Counter[str]] = {}
     rows = 0
     try:
@@ -107,6 +111,8 @@ def print_contents(contents: Contents) -> None:
     """Print what was found on standard output."""
     say(f"file      {contents.path} ({contents.size / 1e6:,.1f} MB)")
     say(f"holds     {contents.kind}")
+    if contents.others:
+        say(f"not read  {contents.others}")
     say(f"rows      {contents.rows:,}{' before the error' if contents.error else ''}")
     say("columns")
     width = max((len(str(name)) for name in contents.types), default=0)

@@ -24,6 +24,8 @@ class Options:
     `ids` None: keep the source's ids if it has any, else make UUIDv7s. `id_time_ms`
     None: generated ids carry the source's modification time. `columns` maps fields to
     column names that the source has for them; those in `empty` may have no column.
+    `ignore_others`: files of a folder that aren't read are no error. They shape nothing, so
+    that the fingerprint doesn't tell.
     """
 
     source: Path
@@ -34,6 +36,7 @@ class Options:
     skip_invalid: bool = False
     force: bool = False
     empty: frozenset[str] = frozenset()
+    ignore_others: bool = False
 
 
 def possible_fingerprints(options: Options, digest: bytes, time_ms: int) -> set[str]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from convert.atomic import partial, put_in_place, remove_leftovers
 from convert.background_file import MOST_PENDING
+from convert.columns.arrow_types import fitted
 from convert.columns.id_candidates import looks_like_ids, may_hold_ids
 from convert.columns.long_texts import pieces_of
 from convert.dataset.dictionary import Dictionary
@@ -32,6 +33,7 @@ from convert.rejects import Rejects, rejects_path
 from convert.report import ColumnMemory, Phases, Report
 from convert.schema import TEXT_FIELDS, DatasetInfo
 from convert.source import open_source
+from convert.sources.folder import shown_files
 from convert.vectors import Matrices
 from convert.writer import DatasetWriter
 
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     from convert.id_text import IdKind
     from convert.pickle_reader import Batch
     from convert.reading import Shape
-    from convert.source import Source
+    from convert.sources.source import Source
 
 _SHOWN_DUPLICATES = 5
 
@@ -56,12 +58,12 @@ def convert(options: Options, phases: Phases) -> Report | None:
     refuse_source_as_output(options)
     remove_leftovers(options.out)
     remove_leftovers(rejects_path(options.out))
-    source = open_source(options.source, options.out.parent)
-    before = file_versions(source.paths)
+    source = open_source(options.source, options.out.parent, ignore_others=options.ignore_others)
+    files, before = source.files(), file_versions(source.paths)
     time_ms = options.id_time_ms
     if time_ms is None:
         time_ms = max(time_ns for time_ns, _size in before) // 1_000_000
-    with Digest(source.paths) as digest:
+    with Digest(source.paths, source.path_columns) as digest:
         written = None if options.force else written_fingerprint(options.out)
         if written is not None:
             with phases.phase("hash", sum(size for _time_ns, size in before)) as advance:
@@ -76,7 +78,7 @@ def convert(options: Options, phases: Phases) -> Report | None:
         ):
             with partial(options.out) as file:
                 reading, writer = conversion.read(file, rejects, phases)
-                if before != file_versions(source.paths):
+                if (files, before) != (source.files(), file_versions(source.paths)):
                     message = f"{options.source} changed while it was read; run again"
                     raise UnreadableSourceError(message)
                 info = conversion.write(file, reading, writer, phases)
@@ -141,9 +143,9 @@ class _Conversion:
             advance(count)
 
         for batch in self._source.batches(self._is_wanted, told):
-            # Parts of a folder that weren't reached yet have no rows.
-            part = [part for part in self._source.parts if part.rows][-1]
-            names = self._names.choose(batch.columns, str(part.paths[0]))
+            found_in = str(self._source.last_read)
+            names = self._names.choose(batch.columns, found_in)
+            batch = fitted(batch, names, found_in)  # noqa: PLW2901 - the same rows
             ready, most = reading.look(batch, names), reading.rows_at_once
             if reading.shape.mode is not IdMode.KEEP:
                 self._refuse_to_make_ids(batch, names)
@@ -231,6 +233,7 @@ class _Conversion:
             info=info,
             ids=_ids_said(reading, names),
             rejected=reading.problems.invalid_rows,
+            others=shown_files(self._source.others),
             ignored=[str(name) for name in columns if not self._names.may_be(name)],
             nulls_replaced={f: n for f, n in reading.nulls_replaced.items() if f in names},
             memory=_memory(info, reading, names),

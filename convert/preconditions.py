@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from convert.options import Options
-    from convert.source import Source
+    from convert.sources.source import Source
 
 # Bytes a row takes in the dataset besides its vector.
 _ROW_BYTES = 32
@@ -66,6 +66,8 @@ def refuse_source_as_output(options: Options) -> None:
     if is_source:
         message = f"{options.out} is the source itself; say another output with -o"
         raise OutputError(message)
-    if options.source.is_dir() and options.source.resolve() == options.out.parent.resolve():
+    if options.source.is_dir() and options.out.parent.resolve().is_relative_to(
+        options.source.resolve()
+    ):
         message = f"{options.out} would be a part of its source; say an output elsewhere with -o"
         raise OutputError(message)

@@ -69,6 +69,7 @@ class Report:
     info: DatasetInfo
     ids: str
     rejected: int
+    others: str
     ignored: Sequence[str]
     nulls_replaced: Mapping[str, int]
     memory: Sequence[ColumnMemory]
@@ -98,6 +99,7 @@ def print_report(report: Report, out: object) -> None:
     rejected = f" ({report.rejected:,} rejected)" if report.rejected else ""
     lines = {
         "written": out,
+        **({"files not read": report.others} if report.others else {}),
         "rows": f"{info.rows:,}{rejected}",
         "dimension": info.dimension,
         "ids": report.ids,

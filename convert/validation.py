@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from convert.foreign_text import quoted
 from convert.pickle_reader import FloatLists
@@ -102,7 +101,7 @@ def _distinct(values: Values) -> tuple[list[Any], NDArray[np.int64]]:
         if _is_text(values.type):
             return _distinct_of_dictionary(values.dictionary_encode())
         if _is_view(values.type):
-            return _distinct_of_views(values)
+            return _distinct_of_views(values, np.arange(len(values)))
     listed = python_values(values)
     # Not all values have a hash, and 1 and True are equal.
     keys = listed if _TEXT_OR_NULL.issuperset(map(type, listed)) else list(map(id, listed))
@@ -114,17 +113,28 @@ def _distinct(values: Values) -> tuple[list[Any], NDArray[np.int64]]:
 def _distinct_of_dictionary(values: pa.DictionaryArray) -> tuple[list[Any], NDArray[np.int64]]:
     places = values.indices.cast(pa.int64()).fill_null(-1).to_numpy()
     used, indices = np.unique(places, return_inverse=True)
+    if _is_view(values.dictionary.type):
+        found, of = _distinct_of_views(values.dictionary, used)
+        return found, of[indices]
     return python_values(values.dictionary.take(pa.array(used, mask=used < 0))), indices
 
 
-def _distinct_of_views(values: pa.Array) -> tuple[list[Any], NDArray[np.int64]]:
-    """Tell views apart by their 16 bytes: length, and the text itself or where it lies."""
-    count = len(values)
-    views = np.frombuffer(values.buffers()[1] or b"", "S16", values.offset + count)[values.offset :]
-    places = pa.array(np.unique(views, return_inverse=True)[1].astype(np.int64))
-    places = pc.if_else(values.is_valid(), places, -1).to_numpy()
+def _distinct_of_views(
+    values: pa.Array, rows: NDArray[np.int64]
+) -> tuple[list[Any], NDArray[np.int64]]:
+    """Tell the views of `rows` apart by their 16 bytes: length, and the text or where it lies.
+
+    A row of -1 is null.
+    """
+    places = np.full(len(rows), -1)
+    is_valid = rows >= 0
+    is_valid[is_valid] = values.is_valid().to_numpy(zero_copy_only=False)[rows[is_valid]]
+    views = np.frombuffer(values.buffers()[1] or b"", "V16", values.offset + len(values))
+    chosen = views[values.offset :][rows[is_valid]].view("S16")
+    places[is_valid] = np.unique(chosen, return_inverse=True)[1]
     _, firsts, indices = np.unique(places, return_index=True, return_inverse=True)
-    return [values[first].as_py() for first in firsts.tolist()], indices
+    found = [values[int(rows[at])].as_py() if is_valid[at] else None for at in firsts.tolist()]
+    return found, indices
 
 
 def _is_view(kind: pa.DataType) -> bool:
@@ -145,9 +155,11 @@ def python_values(values: Values) -> list[Any]:
         return [values.row(row) for row in range(len(values))]
     if not isinstance(values, pa.Array):
         return list(values)
-    if pa.types.is_dictionary(values.type) or _is_view(values.type):  # shared: made once
-        found, indices = _distinct(values)
-        return [found[at] for at in indices.tolist()]
+    # Shared values are made once, but those that Arrow can't choose from, which are no field's.
+    with contextlib.suppress(pa.ArrowNotImplementedError):
+        if pa.types.is_dictionary(values.type) or _is_view(values.type):
+            found, indices = _distinct(values)
+            return [found[at] for at in indices.tolist()]
     try:
         listed: list[Any] = values.to_pylist()
     except (ValueError, OverflowError, pa.ArrowException):

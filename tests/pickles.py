@@ -353,10 +353,10 @@ _ROOM_BYTES = 2 << 30
 _ENDLESS_SECONDS = 300
 
 
-def limit_resources() -> None:
-    """Let this process grow by _ROOM_BYTES, come to an end, and leave no core file."""
+def limit_resources(more_bytes: int = _ROOM_BYTES) -> None:
+    """Let this process grow by so many bytes, come to an end, and leave no core file."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    size = pages * resource.getpagesize() + _ROOM_BYTES
+    size = pages * resource.getpagesize() + more_bytes
     resource.setrlimit(resource.RLIMIT_AS, (size, size))
     resource.setrlimit(resource.RLIMIT_CPU, (_ENDLESS_SECONDS, _ENDLESS_SECONDS))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -393,6 +393,13 @@ def outcome(source: Path, *, only_read: bool = False) -> str:
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return "converted"
+
+
+def outcome_within(source: str, more_bytes: int) -> str:
+    """Return the outcome of reading a file in a process that may grow by so many bytes."""
+    import_lazy_modules()
+    limit_resources(more_bytes)
+    return outcome(Path(source))
 
 
 def outcomes(folder: str) -> dict[str, str]:

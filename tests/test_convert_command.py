@@ -362,8 +362,8 @@ def test_a_wrong_option_ends_with_exit_code_2(
     ("content", "code", "said"),
     [
         (None, 2, "No such file"),
-        ("folder", 2, "has no .arrow, .arrows, .feather, .parquet, .pickle, .pkl files"),
-        (b"no pickle", 2, "is not a whole pickle of embeddings"),
+        ("folder", 2, "has no .arrow, .arrows, .csv, .feather, "),
+        (b"no pickle", 2, "is text, but neither JSON Lines nor CSV"),
         ({"id": 1}, 2, "it holds a dict of 1, not a list of dicts, a DataFrame, or a dict"),
         ([], 2, "has no rows"),
         ([{"id": 1}], 2, "there is no column 'company_name' or 'Company Name' for company_name"),

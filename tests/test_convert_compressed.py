@@ -5,10 +5,14 @@ from __future__ import annotations
 import bz2
 import gc
 import gzip
+import io
+import json
 import lzma
 import pickle
 import re
 import shutil
+import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest import mock
@@ -19,8 +23,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from convert.errors import OutputError, UnreadableSourceError
-from convert.pickle_file import PickleFile
 from convert.source import open_source
+from convert.sources.content import Content
 from tests import pickles as p
 
 if TYPE_CHECKING:
@@ -31,8 +35,18 @@ _COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
     ".bz2": bz2.compress,
     ".xz": lzma.compress,
     ".zst": lambda content: pa.compress(content, "zstd", asbytes=True),
+    ".zip": lambda content: _zipped({"jobs.pkl": content}),
+    ".z": zlib.compress,  # joblib's, called .z or anything
 }
 every_compression = pytest.mark.parametrize("suffix", _COMPRESSIONS)
+
+
+def _zipped(members: dict[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return packed.getvalue()
 
 
 def _compressed(folder: Path, content: object, suffix: str) -> Path:
@@ -54,6 +68,122 @@ def _deleted_but_open(folder: Path) -> list[str]:
             continue
         held += [target] if str(folder) in target and "(deleted)" in target else []
     return held
+
+
+# What is compressed, and how.
+
+
+def _ipc(records: list[dict[str, Any]], new: Callable[..., Any]) -> bytes:
+    packed, table = io.BytesIO(), pa.Table.from_pylist(records)
+    with new(packed, table.schema) as writer:
+        writer.write_table(table)
+    return packed.getvalue()
+
+
+def _parquet_bytes(records: list[dict[str, Any]]) -> bytes:
+    packed = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(records), packed)
+    return packed.getvalue()
+
+
+_KINDS: dict[str, Callable[[list[dict[str, Any]]], bytes]] = {
+    "a list of dicts": lambda records: pickle.dumps(records, 4),
+    "a DataFrame": lambda records: pickle.dumps(pd.DataFrame(records), 4),
+    "a Parquet file": _parquet_bytes,
+    "an Arrow file": lambda records: _ipc(records, pa.ipc.new_file),
+    "an Arrow stream": lambda records: _ipc(records, pa.ipc.new_stream),
+    "JSON Lines": lambda records: b"".join(json.dumps(r).encode() + b"\n" for r in records),
+}
+
+
+@pytest.mark.parametrize("name", ["jobs", "jobs.pkl", "jobs.bin.gz", "jobs.parquet"])
+@pytest.mark.parametrize("suffix", ["", *_COMPRESSIONS])
+def test_a_file_is_known_by_its_content(suffix: str, name: str, tmp_path: Path) -> None:
+    """Whatever it is called: compressed or not, of every kind."""
+    source = tmp_path / name
+    for kind, write in _KINDS.items():
+        content = write(p.make_records())
+        source.write_bytes(_COMPRESSIONS[suffix](content) if suffix else content)
+        p.convert_file(source, force=True)
+
+        assert p.rows_expected(p.make_records()) == p.rows_of(p.arrow_path(source))
+        read = open_source(source, tmp_path)
+        told: list[int] = []
+        size = read.size
+        list(read.batches(lambda _name: True, told.append))
+        assert read.kind.startswith(kind)
+        assert size == sum(told)
+        assert all(count >= 0 for count in told)
+
+
+@pytest.mark.parametrize("name", ["frame.pkl.zip", "frame.pkl.gz", "frame.csv.zip"])
+def test_what_pandas_compresses_is_read(name: str, tmp_path: Path) -> None:
+    """By the name that it is given, pandas chooses how."""
+    frame = pd.DataFrame(p.make_records()).drop(columns="job_post_vectors")
+    if ".csv" in name:
+        frame.to_csv(tmp_path / name, index=False)
+    else:
+        frame.to_pickle(tmp_path / name)
+    [batch] = open_source(tmp_path / name, tmp_path).batches(lambda _name: True, p.ignore)
+
+    assert list(frame) == list(batch.columns)
+    assert frame["company_name"].tolist() == [row or "" for row in map_rows(batch, "company_name")]
+
+
+def map_rows(batch: Any, column: str) -> list[Any]:
+    return [batch.row(row)[column] for row in range(batch.rows)]
+
+
+def test_what_a_mac_puts_into_a_zip_file_does_not_count(tmp_path: Path) -> None:
+    """One file is left, which is read whatever its folder in the archive is."""
+    members = {
+        "jobs/": b"", "jobs/rows.pkl": pickle.dumps(p.make_records(), 4),
+        "__MACOSX/jobs/._rows.pkl": b"about", "jobs/.DS_Store": b"about",
+    }  # fmt: skip
+    source = tmp_path / "jobs.zip"
+    source.write_bytes(_zipped(members))
+    p.convert_file(source)
+
+    assert p.rows_expected(p.make_records()) == p.rows_of(p.arrow_path(source))
+
+
+def _encrypted() -> bytes:
+    content = bytearray(_zipped({"jobs.pkl": b"content"}))
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(mark) + flags] |= 1
+    return bytes(content)
+
+
+_PICKLED = pickle.dumps(p.make_records(), 4)
+_NOT_ONE_FILE = {
+    "two files": (
+        _zipped({"a.pkl": _PICKLED, "b.pkl": _PICKLED}),
+        "a zip archive of 2 files; unpack it: `unzip",
+    ),
+    "none": (_zipped({}), "a zip archive of 0 files"),
+    "encrypted": (_encrypted(), "can't be unpacked: .*encrypted"),
+    "twice": (gzip.compress(_zipped({"a.pkl": _PICKLED})), "compressed twice; unpack it once"),
+    "gzip, cut off": (gzip.compress(_PICKLED)[:30], "can't be unpacked"),
+    "zip, cut off": (_zipped({"a.pkl": _PICKLED})[:-10], "can't be unpacked"),
+    "zip, damaged": (
+        _zipped({"a.pkl": _PICKLED}).replace(b"a.pkl", b"b.pkl", 1),
+        "can't be unpacked",
+    ),
+    "zlib, cut off": (zlib.compress(_PICKLED)[:-10], "can't be unpacked: it ends too early"),
+}
+
+
+@pytest.mark.parametrize("case", _NOT_ONE_FILE)
+def test_what_does_not_unpack_to_one_file_is_an_error(case: str, tmp_path: Path) -> None:
+    """One line, which names the file and says what it is instead."""
+    content, said = _NOT_ONE_FILE[case]
+    source = tmp_path / "jobs.pkl"
+    source.write_bytes(content)
+
+    with pytest.raises(UnreadableSourceError, match=rf"jobs\.pkl.* {said}") as error:
+        p.convert_file(source)
+    assert 1 == len(str(error.value).splitlines())
+    assert [source] == list(tmp_path.iterdir())
 
 
 # Unpacking.
@@ -89,13 +219,13 @@ def test_a_file_is_unpacked_beside_the_output(tmp_path: Path) -> None:
     source = _compressed(tmp_path, p.make_records(), ".gz")
     out = tmp_path / "out" / "jobs.arrow"
     seen = []
-    unpack = PickleFile._unpack
+    unpack = Content._unpack
 
-    def look(self: PickleFile, *arguments: Any) -> Any:
+    def look(self: Content, *arguments: Any) -> Any:
         seen.append(self._scratch)
         return unpack(self, *arguments)
 
-    with mock.patch.object(PickleFile, "_unpack", look):
+    with mock.patch.object(Content, "_unpack", look):
         p.convert_file(source, out)
 
     assert [out.parent] == seen
@@ -108,10 +238,10 @@ def test_a_second_pass_reads_what_was_unpacked(suffix: str, tmp_path: Path) -> N
     records = [*p.make_records(5, 2, seed=1), *p.make_records(30, 3)]
     source = _compressed(tmp_path, records, suffix)
     plain = p.write_pickle(tmp_path / "plain.pkl", records)
-    unpack = PickleFile._unpack
+    unpack = Content._unpack
     with (
         p.small_batches(5, 4),
-        mock.patch.object(PickleFile, "_unpack", autospec=True, side_effect=unpack) as unpacked,
+        mock.patch.object(Content, "_unpack", autospec=True, side_effect=unpack) as unpacked,
     ):
         for path in (source, plain):
             report = p.convert_file(path, skip_invalid=True)
@@ -132,7 +262,7 @@ def test_a_pickle_of_nothing_is_empty_compressed_or_not(tmp_path: Path) -> None:
             p.convert_file(source)
 
 
-@pytest.mark.parametrize("suffix", [".gz", ".xz", ".zst"])
+@pytest.mark.parametrize("suffix", [".gz", ".xz", ".zst", ".zip", ".z"])
 def test_a_file_made_to_fill_disks_is_an_error(suffix: str, tmp_path: Path) -> None:
     """What unpacks to more than 200 times its size ends before the disk does."""
     record = {**p.make_records(1)[0], "Long Description": "x" * (90 << 20)}

@@ -227,7 +227,7 @@ def test_a_damaged_file_is_said_until_the_damage(cut: int, tmp_path: Path) -> No
 _UNREADABLE: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda _path: None, "No such file"),
     "empty": (lambda path: path.touch(), "is empty"),
-    "no pickle": (lambda path: path.write_bytes(b"no pickle"), "not a whole pickle"),
+    "no pickle": (lambda path: path.write_bytes(b"no pickle"), "is text, but neither"),
     "a dict": (lambda path: p.write_pickle(path, {"a": 1}), "a dict of 1, not a list of dicts"),
     "an empty folder": (lambda path: path.mkdir(), "has no .arrow,"),
     "no Arrow": (lambda path: path.write_bytes(b"ARROW1\0\0"), "can't be read"),

@@ -193,12 +193,11 @@ def test_both_shapes_by_both_names_in_every_compression(
 
 
 @pytest.mark.parametrize("suffix", list(_COMPRESSIONS)[1:])
-def test_a_suffix_that_is_wrong_is_an_error(suffix: str, tmp_path: Path) -> None:
-    """A plain pickle that is called compressed isn't guessed at."""
+def test_a_suffix_that_is_wrong_does_not_count(suffix: str, tmp_path: Path) -> None:
+    """A plain pickle that is called compressed is a plain pickle."""
     source = p.write_pickle(tmp_path / f"jobs.pkl{suffix}", p.make_records())
 
-    with pytest.raises(UnreadableSourceError, match=r"jobs\.pkl"):
-        _read(source)
+    assert [record["id"] for record in p.make_records()] == _read(source).fields["id"]
 
 
 @pytest.mark.parametrize("protocol", range(6))
@@ -489,13 +488,13 @@ def test_a_pandas_object_without_named_columns_is_an_error(content: object, tmp_
     "content", [b"", b"PK\x03\x04zip", b"\xff" * 50, b"id,company_name\n1,A\n"]
 )
 def test_a_file_that_is_no_pickle_is_an_error(content: bytes, tmp_path: Path) -> None:
-    """Whatever it is, the error is one line that names the file."""
+    """Whatever it is, the error names the file."""
     source = tmp_path / "jobs.pkl"
     source.write_bytes(content)
 
     with pytest.raises(UnreadableSourceError, match=r"jobs\.pkl") as error:
         _read(source)
-    assert 1 == len(str(error.value).splitlines())
+    assert "jobs.pkl" in str(error.value).splitlines()[0]
 
 
 def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:

@@ -235,12 +235,12 @@ _REFUSED = [
     refused(
         "a table as text, beginning with c",
         content(b"company_name,exp_years\nAcme Corp,5\n"),
-        words=["where the name of a class belongs is other text"],
+        words=["there is no column 'english_level'"],
     ),
     refused(
         "a table as text, beginning with i",
         content(b"id,company_name\n1,Acme Corp\n"),
-        words=["where the name of a class belongs is other text"],
+        words=["there is no column 'english_level'"],
     ),
     refused(
         "a whole number and another pickle",

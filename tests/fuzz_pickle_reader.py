@@ -8,11 +8,14 @@ files do. A crash, a hang of more than five seconds or 1 GB of memory is a findi
 
 from __future__ import annotations
 
+import collections
 import pickle
 import sys
 from pathlib import Path
 
 import atheris  # type: ignore[import-untyped]
+import numpy as np
+import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -51,6 +54,13 @@ def seeds(folder: Path) -> None:
         (folder / f"records-{protocol}").write_bytes(pickle.dumps(rows, protocol))
     alike = [{"id": f"{n}", "m": "same", "n": n, "o": None, "v": [0.5, n / 2]} for n in range(9)]
     (folder / "alike").write_bytes(pickle.dumps(alike, 4))
+    levels = pd.MultiIndex.from_arrays([["x", "y"], [0.5, 1.5]], names=["a", None])
+    frame = pd.DataFrame({"a": ["x", "y"]}, index=levels)
+    table = {"t": ["a", "b"], "v": np.arange(80.0).reshape(2, 40), "df": frame, "k": 3}
+    (folder / "dict").write_bytes(pickle.dumps({**table, "s": pd.Series([1, 2])}, 4))
+    (folder / "tuple").write_bytes(pickle.dumps((*table.values(), (0.5, 1.5)), 5))
+    others = [collections.defaultdict(int, a=1, p=Path("x")), collections.OrderedDict(a=2)]
+    (folder / "others").write_bytes(pickle.dumps(others, 2))
 
 
 def main() -> None:

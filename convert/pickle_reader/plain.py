@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # Containers in containers; a value of a row has three.
 _MAX_DEPTH = 100
+_SPANS = frozenset({Run, Lump, ArrayRun})
 _AS_THEY_ARE = frozenset({str, int, float, bool, type(None), bytes, bytearray, complex})
 
 
@@ -126,10 +127,13 @@ class Plain:
 
     def items(self, items: Any, begin: int = 0, end: int | None = None) -> Iterator[Any]:  # noqa: ANN401
         """Yield the items of a list or tuple, from `begin` to `end`, spans expanded."""
+        if _SPANS.isdisjoint(map(type, items)):
+            yield from items[begin:end]
+            return
         at = 0
         for item in items:
             kind = type(item)
-            count = item.count if kind in (Run, Lump, ArrayRun) else 1
+            count = item.count if kind in _SPANS else 1
             first, last = max(begin - at, 0), count if end is None else min(end - at, count)
             at += count
             if first >= last:

@@ -41,6 +41,14 @@ def _parquet(table: pd.DataFrame | pa.Table) -> Callable[[Path], Path]:
     return write
 
 
+def _csv(table: pd.DataFrame) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        table.to_csv(folder / "source.csv", index=False)
+        return folder / "source.csv"
+
+    return write
+
+
 # Vectors as text.
 
 
@@ -134,6 +142,25 @@ _VECTORS_AS_TEXT = [
             ("", "missing vector"),
             ("벡터", "'벡터' is not a list of numbers"),
         )
+    ),
+]
+
+_ROUNDED = np.tile(_LONG[:300], (ROWS, 1)).round(3)
+_VECTORS_AS_TEXT += [
+    converted(
+        "vectors in CSV, as NumPy prints them in several lines",
+        _csv(frame(job_post_vectors=list(_ROUNDED))),
+        rows=frame(job_post_vectors=list(_ROUNDED)),
+    ),
+    converted(
+        "vectors in CSV, as lists of NumPy's numbers print",
+        _csv(frame(job_post_vectors=list(map(list, MATRIX)))),
+        rows=frame(),
+    ),
+    refused(
+        "vectors in CSV, shortened by NumPy",
+        _csv(frame(job_post_vectors=[_LONG] * ROWS)),
+        words=["6 x vector: ... was shortened by NumPy", "v.tolist()"],
     ),
 ]
 
@@ -263,6 +290,24 @@ _A_COLUMN_A_DIMENSION = [
         _parquet(_wide().assign(emb_2=pd.Series([1, None, 2, 3, 4, 5], dtype="Int64"))),
         *_EMB,
         words=["row 1: vector: a value is missing"],
+    ),
+    converted(
+        "a column a dimension, in CSV",
+        _csv(_wide(_TWELVE)),
+        *_EMB,
+        rows=frame(job_post_vectors=list(_TWELVE)),
+    ),
+    refused(
+        "a column a dimension, one value no number in CSV",
+        _csv(_wide().assign(emb_2=["1", "2", "x", "3", "4", "5"])),
+        *_EMB,
+        words=["1 of 6 rows are invalid", "row 2: vector: a value is not a number"],
+    ),
+    refused(
+        "a column a dimension, a value missing in CSV",
+        _csv(_wide().assign(emb_2=[1, 2, np.nan, 3, 4, 5])),
+        *_EMB,
+        words=["1 of 6 rows are invalid", "row 2: vector: a value is missing"],
     ),
     refused(
         "a column a dimension, NaN",

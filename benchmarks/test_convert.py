@@ -22,6 +22,20 @@ _LOAD = {
 }
 _BASELINES = {"records": "pickle.load", "dataframe64": "pandas.read_pickle"}
 _MOST_TIMES = {"records": 0.5, "dataframe64": 2.0}
+# Of arrays: times what pickle.load takes, which makes an object a row, not one a float.
+_ARRAYS = {
+    ("records32", 384): 1.5,
+    ("records64", 384): 1.5,
+    ("dataframe32", 384): 1.5,
+    ("dataframe64", 384): 1.5,
+    ("records32", 128): 2.0,
+    ("dataframe32", 128): 2.0,
+    ("records32", 8): 4.0,
+    ("dataframe32", 8): 4.0,
+    ("dataframe32", 64): 4.0,
+}
+_ARRAYS_BYTES = 200_000_000
+_LEAST_ROW_BYTES = 100  # but for the floats
 _MOST_MEGABYTES = 200
 _ROUNDS = 5
 _DIMENSION = 384
@@ -79,6 +93,43 @@ def test_convert(sources: Sources, results: Results, shape: str) -> None:
             must_reach=f"<= {_MOST_MEGABYTES} MB",
         )
     )
+
+
+@pytest.mark.parametrize(("shape", "dimension"), _ARRAYS)
+def test_convert_arrays(results: Results, folder: Path, shape: str, dimension: int) -> None:
+    """Vectors that are NumPy's arrays, in a file of 200 MB or more."""
+    item_bytes = 8 if shape.endswith("64") else 4
+    rows = results.rows
+    if not results.quick:
+        rows = max(rows, _ARRAYS_BYTES // (item_bytes * dimension + _LEAST_ROW_BYTES))
+    source = folder / "arrays.pkl"
+    run_python(
+        "data/make_sample.py", "--rows", str(rows), "--dim", str(dimension), "--shape", shape,
+        "--out", str(source),
+    )  # fmt: skip
+    ours: list[Run] = []
+    baseline: list[Run] = []
+    for _ in range(_ROUNDS):
+        baseline.append(run_python("-c", _LOAD["records"], str(source)))
+        ours.append(_convert(source))
+    name = f"convert {shape} of {dimension} floats ({source.stat().st_size / 1e6:,.0f} MB)"
+    source.unlink()
+
+    results.add(
+        Result(
+            f"{name}, seconds",
+            f"{_median(ours):.1f} s, {_peak_megabytes(ours):,.0f} MB",
+            f"pickle.load: {_median(baseline):.1f} s, {_peak_megabytes(baseline):,.0f} MB",
+            _median(ours) / _median(baseline),
+            "x the time",
+            must_reach=f"<= {_ARRAYS[shape, dimension]} x",
+            samples={
+                "ours": [run.seconds for run in ours],
+                "baseline": [run.seconds for run in baseline],
+            },
+        )
+    )
+    assert _peak_megabytes(ours) <= _MOST_MEGABYTES
 
 
 def test_convert_in_order(sources: Sources, results: Results) -> None:

@@ -35,6 +35,7 @@ KEYWORDS = (
     "Data Science", "SQL", "Project Manager", "Business Analyst",
 )  # fmt: skip
 ENGLISH_LEVELS = ("no_english", "basic", "pre", "intermediate", "upper", "fluent")
+SHAPES = ("records", "records32", "records64", "dataframe32", "dataframe64")
 YEARS = (0, 1, 2, 3, 5, 7, 10)
 _PARTS = (
     ("Nova", "Blue", "Quantum", "Bright", "Iron", "Cloud", "Delta", "Silver", "Green", "Apex"),
@@ -100,14 +101,15 @@ def with_real_names(columns: dict[str, Any]) -> dict[str, Any]:
 def make_source(columns: dict[str, Any], shape: str) -> list[dict[str, Any]] | pd.DataFrame:
     """Return `columns` in one of the shapes that the pickles have."""
     vectors: NDArray[np.float32] = columns["job_post_vectors"]
-    if shape == "records":
-        as_lists = {**columns, "job_post_vectors": vectors.tolist()}
-        names = list(as_lists)
-        return [dict(zip(names, row, strict=True)) for row in zip(*as_lists.values(), strict=True)]
+    dtype = np.float64 if shape.endswith("64") else np.float32
+    rows = vectors.tolist() if shape == "records" else [row.astype(dtype) for row in vectors]
+    columns = {**columns, "job_post_vectors": rows}
+    if shape.startswith("records"):
+        names = list(columns)
+        return [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     import pandas as pd  # noqa: PLC0415 - a plain install, which has no pandas, makes records
 
-    dtype = np.float64 if shape == "dataframe64" else np.float32
-    return pd.DataFrame({**columns, "job_post_vectors": [row.astype(dtype) for row in vectors]})
+    return pd.DataFrame(columns)
 
 
 def write(source: object, out: Path) -> None:
@@ -130,8 +132,9 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=384, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument(
-        "--shape", choices=("records", "dataframe64", "dataframe32"), default="records",
-        help="list of dicts with float lists, or DataFrame with an array a row",
+        "--shape", choices=SHAPES, default="records",
+        help="list of dicts with a list of floats each, or with an array of float32 or float64; "
+        "DataFrame with an array a row",
     )  # fmt: skip
     parser.add_argument(
         "--names", choices=("documented", "real"), default="documented",

@@ -25,9 +25,9 @@ with atheris.instrument_imports(include=["convert.pickle_reader"]):
         machine,
         memo,
         open_pickle,
-        rows_alike,
         state,
     )
+    from convert.pickle_reader.alike import pace, references, vectors
 
 
 def read_all(data: bytes) -> None:
@@ -61,13 +61,19 @@ def seeds(folder: Path) -> None:
     (folder / "tuple").write_bytes(pickle.dumps((*table.values(), (0.5, 1.5)), 5))
     others = [collections.defaultdict(int, a=1, p=Path("x")), collections.OrderedDict(a=2)]
     (folder / "others").write_bytes(pickle.dumps(others, 2))
+    arrays = [{"id": f"{n}", "v": np.full(9, n, np.float32)} for n in range(9)]
+    frame = pd.DataFrame(arrays * 3)
+    for protocol in (4, 5):
+        (folder / f"arrays-{protocol}").write_bytes(pickle.dumps(arrays, protocol))
+        (folder / f"frame-{protocol}").write_bytes(pickle.dumps(frame, protocol))
 
 
 def main() -> None:
     for module, name, value in (
         (state, "_CHECKPOINT_BYTES", 1), (machine, "_LUMP_ITEMS", 4),
         (state, "_PIECE_ROWS", 2), (machine, "_PAUSE_BYTES", 16),
-        (rows_alike, "_TRIAL_ROWS", 1), (rows_alike, "_MAX_RECALLED", 1),
+        (references, "_TRIAL_ROWS", 1), (references, "_MAX_RECALLED", 1),
+        (pace, "_LEAST_BYTES", 100), (pace, "WORTH_IT", 1), (vectors, "WORTH_IT", 4),
         (memo, "_ASKED", 1), (memo, "_GENERATION", 1), (memo, "_RECENT", 1),
     ):  # fmt: skip
         setattr(module, name, value)

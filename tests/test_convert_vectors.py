@@ -43,7 +43,7 @@ def _in_a_pickle(rows: Sequence[Any], protocol: int = 4) -> Values:
 
 def _in_place(rows: Sequence[Any]) -> Values:
     """Return rows as the reader does if their bytes are many, however few these are."""
-    with mock.patch("convert.pickle_reader.literals.LONG_BYTES", 1):
+    with mock.patch("convert.pickle_reader.literals._SHORT_BYTES", 1):
         return _in_a_pickle(rows)
 
 

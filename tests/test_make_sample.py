@@ -44,7 +44,7 @@ def _run(monkeypatch: pytest.MonkeyPatch, out: Path, *arguments: str) -> Any:
 
 _OPTIONS = [
     ("--shape", shape, "--names", names, *ids)
-    for shape in ("records", "dataframe64", "dataframe32")
+    for shape in make_sample.SHAPES
     for names in ("documented", "real")
     for ids in ((), ("--without-ids",))
 ]
@@ -75,7 +75,7 @@ def test_every_sample_converts(
     assert columns["job_post_vectors"][order].tolist() == [row["vector"] for row in rows]
 
 
-@pytest.mark.parametrize("shape", ["records", "dataframe64", "dataframe32"])
+@pytest.mark.parametrize("shape", make_sample.SHAPES)
 def test_the_same_options_give_the_same_bytes(shape: str, tmp_path: Path) -> None:
     """Two runs, in two processes, of the script itself."""
     options = ("--rows", "20", "--dim", "4", "--shape", shape, "--names", "real")
@@ -97,17 +97,18 @@ def test_another_seed_gives_other_rows(tmp_path: Path, monkeypatch: pytest.Monke
     assert one[0]["job_post_vectors"] != other[0]["job_post_vectors"]
 
 
-@pytest.mark.parametrize("shape", ["records", "dataframe64", "dataframe32"])
+@pytest.mark.parametrize("shape", make_sample.SHAPES)
 def test_a_sample_has_the_shape_that_was_asked_for(
     shape: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Dicts with lists of floats, or a DataFrame with an array of that type a row."""
+    """Dicts with lists of floats; dicts, or a DataFrame, with an array of that type a row."""
     content = _run(monkeypatch, tmp_path / "x", "--rows", "5", "--dim", "3", "--shape", shape)
     if shape == "records":
         assert [_FIELDS] * 5 == [list(record) for record in content]
         assert {list} == {type(record["job_post_vectors"]) for record in content}
         assert {float} == {type(value) for r in content for value in r["job_post_vectors"]}
         return
+    content = pd.DataFrame(content) if shape.startswith("records") else content
     assert isinstance(content, pd.DataFrame)
     assert _FIELDS == list(content.columns)
     assert {(np.dtype(f"float{shape[-2:]}"), (3,))} == {

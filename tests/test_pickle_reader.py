@@ -83,12 +83,14 @@ def same(expected: Any, found: Any) -> None:
 def small_limits() -> Iterator[None]:
     """Hold next to nothing, so that small files are read like large ones."""
     machine, memo = "convert.pickle_reader.machine", "convert.pickle_reader.memo"
-    state, alike = "convert.pickle_reader.state", "convert.pickle_reader.rows_alike"
+    state, alike = "convert.pickle_reader.state", "convert.pickle_reader.alike"
     with contextlib.ExitStack() as stack:
         for name, value in {
             f"{state}._CHECKPOINT_BYTES": 1, f"{machine}._LUMP_ITEMS": 4,
             f"{state}._PIECE_ROWS": 2, f"{machine}._PAUSE_BYTES": 7,
-            f"{alike}._TRIAL_ROWS": 1, f"{alike}._MAX_RECALLED": 1,
+            f"{alike}.references._TRIAL_ROWS": 1, f"{alike}.references._MAX_RECALLED": 1,
+            f"{alike}.pace._LEAST_BYTES": 100, f"{alike}.pace.WORTH_IT": 1,
+            f"{alike}.vectors.WORTH_IT": 4,
             f"{memo}._ASKED": 1, f"{memo}._GENERATION": 1,
             f"{memo}._RECENT": 1,
         }.items():  # fmt: skip

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 
-from convert.pickle_reader.numpy_values import Array
+from convert.pickle_reader.numpy_values import Array, item_count
 from convert.pickle_reader.spans import ArrayRun, Raw
 
 NUMBER_KINDS = "fiub"
+# Items that a span stands for on average, at least: it takes 500 bytes, an array 200.
+_LEAST_TOGETHER = 4
 
 
 def is_vector(value: object) -> bool:
@@ -22,26 +25,48 @@ def is_vector(value: object) -> bool:
     )
 
 
-def pack_arrays(items: list[Any]) -> ArrayRun | None:
-    """Return what stands for `items`, if all are vectors of one dtype."""
-    if not all(map(is_vector, items)):
-        return None
-    dtype, as_text = items[0].dtype, items[0].content.as_text
-    if any(item.dtype != dtype or item.content.as_text is not as_text for item in items):
-        return None
-    offsets = np.array([item.content.offset for item in items])
-    counts = np.array([item.shape[0] for item in items])
-    sizes = np.array([item.content.size for item in items])
+def pack_arrays(items: list[Any]) -> list[Any] | None:
+    """Return `items`, vectors and perhaps None, with spans for the vectors.
+
+    None if there is something else, or if spans would take no less memory.
+    """
+    packed: list[Any] = []
+    for kind, found in itertools.groupby(items, _kind_of):
+        if kind is not None:
+            packed.append(_packed(*kind, list(found)))
+        else:
+            packed += found
+            if packed[-1] is not None:
+                return None
+    return packed if _LEAST_TOGETHER * len(packed) <= item_count(packed) else None
+
+
+def _kind_of(item: Any) -> tuple[np.dtype[Any], bool] | None:  # noqa: ANN401
+    """Return what vectors have in common that a span can stand for; None of other values."""
+    if type(item) is ArrayRun:
+        return item.dtype, item.as_text
+    return (item.dtype, item.content.as_text) if is_vector(item) else None
+
+
+def _packed(dtype: np.dtype[Any], as_text: bool, items: list[Any]) -> ArrayRun:  # noqa: FBT001
+    runs: list[ArrayRun] = []
+    for is_run, found in itertools.groupby(items, lambda item: type(item) is ArrayRun):
+        if is_run:
+            runs += found
+        else:
+            alone = [(item.content.offset, item.shape[0], item.content.size) for item in found]
+            runs.append(ArrayRun(dtype, *np.array(alone, np.int64).T, as_text=as_text))
+    offsets, counts, sizes = (
+        np.concatenate([getattr(run, name) for run in runs])
+        for name in ("offsets", "counts", "sizes")
+    )
     return ArrayRun(dtype, offsets, counts, sizes, as_text=as_text)
 
 
-def unpack_arrays(run: ArrayRun, begin: int, end: int) -> list[Array]:
+def unpack_arrays(run: ArrayRun) -> list[Array]:
     return [
         Array((count,), run.dtype, Raw(offset, size, as_text=run.as_text))
         for offset, count, size in zip(
-            run.offsets[begin:end].tolist(),
-            run.counts[begin:end].tolist(),
-            run.sizes[begin:end].tolist(),
-            strict=True,
+            run.offsets.tolist(), run.counts.tolist(), run.sizes.tolist(), strict=True
         )
     ]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # What a line of text isn't, should the file be no pickle but, say, a table as text.
 _NAME = re.compile(r"[\w.<>]*")
+_MEMOIZE = 0x94
 
 
 def find_named(machine: State, pos: int) -> int:
@@ -82,9 +83,13 @@ def reduce(machine: State, pos: int) -> int:
 def _followed(machine: State, pos: int) -> int:
     """Return where the arrays end that are written like the one on the stack."""
     made = machine.stack[-1]
-    if type(made) is Array and type(made.content) is Raw and not machine.is_again:
-        return machine.repeats.follow(machine, made, pos) if not made.content.as_text else pos
-    return pos
+    if type(made) is not Array or type(made.content) is not Raw or machine.is_again:
+        return pos
+    if machine.data[pos] == _MEMOIZE and machine.irregular < 0:
+        machine.live[machine.size] = made
+        machine.size += 1
+        pos += 1
+    return machine.vectors.follow(made, pos)
 
 
 def new_with_keywords(machine: State, pos: int) -> int:

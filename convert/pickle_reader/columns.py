@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from convert.pickle_reader.vectors import FloatLists, float_lists
+import numpy as np
+
+from convert.pickle_reader.spans import ArrayRun
+from convert.pickle_reader.vectors import FloatLists, float_lists, floats_of_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import pyarrow as pa
     from numpy.typing import NDArray
@@ -67,6 +71,56 @@ class Batch:
         return lambda row: self.row(begin + row)
 
 
-def make_column(values: list[Any], data: Buffer, plain: Plain) -> Values:
+def make_column(values: list[Any], data: Buffer, plain: Plain) -> list[Any] | FloatLists:
     """Return `values`, as the machine made them, as a column."""
     return float_lists(values, data, plain.values) or plain.values(values)
+
+
+def column_of_parts(
+    parts: Iterable[list[Any] | FloatLists], data: Buffer, plain: Plain
+) -> list[Any] | FloatLists:
+    """Return one column of parts: numbers in the file, and values as the machine made them.
+
+    The values are converted together, so that what several of them share is converted once.
+    """
+    values: list[Any] = []
+    places: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+    joined: list[tuple[NDArray[np.int64], list[Any] | FloatLists]] = []
+    count = 0
+    for part in parts:
+        rows = np.arange(count, count + len(part))
+        count += len(part)
+        if isinstance(part, list):
+            values += part
+            places.append(rows)
+        else:
+            joined.append((rows, part))
+    if not joined:
+        return make_column(values, data, plain)
+    if values:
+        joined.append((np.concatenate(places), make_column(values, data, plain)))
+    return FloatLists.joined(count, joined) if len(joined) > 1 else joined[0][1]
+
+
+def column_of_items(
+    items: Iterable[Any], count: int, data: Buffer, plain: Plain
+) -> list[Any] | FloatLists:
+    """Return `count` items of a list, among which ArrayRuns stand for several, as a column.
+
+    ValueError: there are fewer.
+    """
+    parts: list[list[Any] | FloatLists] = []
+    for is_run, found in itertools.groupby(items, _is_run_in_place):
+        if is_run:
+            parts += [floats_of_run(run, data) for run in found]
+        else:
+            parts.append(list(plain.items(list(found))))
+    values = column_of_parts(parts, data, plain)
+    if len(values) != count:
+        message = f"{len(values)} objects where {count} belong"
+        raise ValueError(message)
+    return values
+
+
+def _is_run_in_place(item: object) -> bool:
+    return type(item) is ArrayRun and not item.as_text

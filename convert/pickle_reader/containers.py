@@ -59,6 +59,13 @@ def unfit(target: object, pos: int) -> DamagedPickle:
     return DamagedPickle(f"an opcode that does nothing to {kind_of(target)}", pos)
 
 
+def refuse_runs(machine: State, values: list[Any], pos: int) -> None:
+    """Refuse to take one of `values` from the stack that stands for several."""
+    if machine.has_run(values):
+        message = "arrays that are put into a list and taken out of it again"
+        raise UnsupportedPickle(message, pos)
+
+
 def append_items(machine: State, pos: int) -> int:
     items = pop_mark(machine)
     target = machine.stack[-1]
@@ -122,6 +129,7 @@ def tuple_of(count: int) -> Callable[[State, int], int]:
         items = machine.stack[-count:]
         if len(items) < count:
             raise IndexError
+        refuse_runs(machine, items, pos)
         machine.stack[-count:] = [tuple(items)]
         return pos + 1
 

@@ -24,7 +24,7 @@ from convert.pickle_reader.blocks import (
     row_count,
     series_values,
 )
-from convert.pickle_reader.columns import BATCH_BYTES, Batch, Repeated, Values, make_column
+from convert.pickle_reader.columns import BATCH_BYTES, Batch, Repeated, Values, column_of_items
 from convert.pickle_reader.errors import (
     EndlessValue,
     PickleReaderError,
@@ -198,12 +198,9 @@ class Table:
         if isinstance(column, Constant):
             return [self._plain.value(column.value)] * (end - begin)
         if isinstance(column, _Objects):
-            start = column.begin
-            values = list(self._plain.items(column.items, start + begin, start + end))
-            if len(values) != end - begin:
-                message = f"{len(values)} objects where {end - begin} belong"
-                raise ValueError(message)
-            return make_column(values, self._data, self._plain)
+            at = column.begin
+            items = self._plain.packed_items(column.items, at + begin, at + end)
+            return column_of_items(items, end - begin, self._data, self._plain)
         if isinstance(column, _ObjectRows):
             width = column.width
             values = self._plain.values(

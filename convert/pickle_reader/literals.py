@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # Bytes of a line of protocol 0, and of an integer.
 _MAX_LINE_BYTES = 1 << 20
 _MAX_INTEGER_BYTES = 1 << 16
+# Bytes that are no array's numbers: dates have 10, UUIDs 16.
+_SHORT_BYTES = 16
 
 
 def number_of(layout: str) -> Handler:
@@ -59,12 +61,12 @@ def text_at(machine: State, begin: int, size: int) -> object:
 
 def bytes_at(machine: State, begin: int, size: int) -> object:
     raw = Raw(begin, size)
-    return raw if size > LONG_BYTES else raw.read(machine.data)
+    return raw if size > _SHORT_BYTES else raw.read(machine.data)
 
 
 def bytearray_at(machine: State, begin: int, size: int) -> object:
     raw = Raw(begin, size)
-    return raw if size > LONG_BYTES else bytearray(raw.read(machine.data))
+    return raw if size > _SHORT_BYTES else bytearray(raw.read(machine.data))
 
 
 def old_text_at(machine: State, begin: int, size: int) -> object:

@@ -11,12 +11,12 @@ import gc
 import struct
 from typing import TYPE_CHECKING, Any
 
+from convert.pickle_reader.alike.rows import RowsAlike
 from convert.pickle_reader.containers import append_all, set_items
 from convert.pickle_reader.errors import DamagedPickle, UnsupportedPickle
 from convert.pickle_reader.floats import Floats
 from convert.pickle_reader.names import opcode_name
 from convert.pickle_reader.opcodes import HANDLERS
-from convert.pickle_reader.rows_alike import RowsAlike
 from convert.pickle_reader.state import State
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Machine(State):
     def _run(self, tell: Callable[[int], None]) -> Iterator[list[Any]]:  # noqa: C901, PLR0912, PLR0915 - one loop, for speed
         data, end, live, marks = self.data, self.end, self.live, self.marks
         stack, pos, size = self.stack, self.pos, self.size
-        floats, alike = Floats(self), RowsAlike()
+        floats, alike = Floats(self), RowsAlike(self)
         row_begin = -1  # where a row begins whose way of writing isn't known yet
         try:
             while True:
@@ -132,8 +132,10 @@ class Machine(State):
                             pos += 1
                             self.pos, self.stack, self.size = pos, stack, size
                             yield items[1:] if items and items[0] is target else items
-                            self.let_go(first)
-                        elif len(items) < _LUMP_ITEMS or self.is_again:
+                            self.let_go_rows(first)
+                        elif self.is_again or (
+                            len(items) < _LUMP_ITEMS and not self.has_run(items)
+                        ):
                             append_all(self, target, items, pos)
                             pos += 1
                         else:
@@ -147,7 +149,7 @@ class Machine(State):
                         set_items(self, stack[-1], items, pos)
                         pos += 1
                         if row_begin >= 0 and len(marks) == 1:
-                            alike.learn(self, row_begin, pos, stack[-1])
+                            alike.learn(row_begin, pos, stack[-1])
                             row_begin = -1
                     elif op == _EMPTY_DICT:
                         if pos >= self.next_checkpoint and self.is_between_rows(stack):
@@ -160,11 +162,16 @@ class Machine(State):
                                 items, stack = stack, [self.root]
                                 self.stack = stack
                                 yield items[1:] if items[0] is self.root else items
-                                self.let_go(marks[0][1])
+                                self.let_go_rows(marks[0][1])
                         if len(marks) == 1 and self.irregular < 0 and not self.is_again:
-                            before = pos
-                            pos, size = alike.follow(self, stack, pos, size, pause)
-                            if pos > before:
+                            found = alike.follow(stack, pos, size)
+                            if found is not None:
+                                items, stack = [*stack, found.rows], [self.root]
+                                pos = found.end
+                                self.pos, self.stack, self.size = pos, stack, size
+                                yield items[1:] if items[0] is self.root else items
+                                self.let_go_rows(marks[0][1], found.size)
+                                size = found.size
                                 continue
                             row_begin = pos
                         stack.append({})
@@ -180,7 +187,7 @@ class Machine(State):
                             pos += 1
                             self.pos, self.stack, self.size = pos, stack, size
                             yield [value]
-                            self.let_go(0)
+                            self.let_go_rows(0)
                             self.note_rows(pos, size)
                         else:
                             append_all(self, stack[-1], [value], pos)

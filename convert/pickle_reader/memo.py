@@ -12,7 +12,7 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING, Any
 
 from convert.pickle_reader.errors import DamagedPickle, UnsupportedPickle
-from convert.pickle_reader.numpy_values import Dtype
+from convert.pickle_reader.numpy_values import Array, Dtype
 from convert.pickle_reader.spans import Raw, Text
 from convert.pickle_reader.stand_ins import Known
 
@@ -97,6 +97,11 @@ class Memo:
             self._offsets.append(offset)
             self._sizes.append(size)
 
+    def mark_all(self, offsets: list[int], sizes: list[int]) -> None:
+        """Note checkpoints, which ascend, behind those that there are."""
+        self._offsets.extend(offsets)
+        self._sizes.extend(sizes)
+
     def mark_batch(self, offset: int, size: int) -> None:
         """Note a checkpoint for all that was read from `offset` on, instead of those in it."""
         while self._offsets and self._offsets[-1] >= offset:
@@ -121,7 +126,7 @@ class Memo:
                 del live[index]
         asked = self._asked
         for index, value in gone.items():
-            if type(value) in _ATOMS and index not in asked:
+            if is_kept(value) and index not in asked:
                 self.young[index] = value
         if len(self.young) > self._generation:
             self._old, self.young = self.young, {}
@@ -186,5 +191,5 @@ class Memo:
 
 
 def is_kept(value: object) -> bool:
-    """Whether `value` is small and can't change."""
-    return type(value) in _ATOMS
+    """Whether `value` is small and can't change, as an array whose numbers are in the file."""
+    return type(value) in _ATOMS or (type(value) is Array and type(value.content) is Raw)

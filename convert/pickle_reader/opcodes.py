@@ -11,7 +11,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from convert.pickle_reader import calls, containers, literals
-from convert.pickle_reader.containers import pop_mark
+from convert.pickle_reader.containers import pop_mark, refuse_runs
 from convert.pickle_reader.errors import DamagedPickle, UnsupportedPickle
 from convert.pickle_reader.floats import FRAME_BYTES, check_frame
 from convert.pickle_reader.literals import counted, line_at, line_of, number_of
@@ -44,6 +44,7 @@ def _pop(machine: State, pos: int) -> int:
         return _pop_to_mark(machine, pos)
     if machine.stack.pop() is machine.root:
         raise UnsupportedPickle(_NO_ROWS, pos)
+    refuse_runs(machine, machine.stack[-1:], pos)
     return pos + 1
 
 

@@ -127,6 +127,14 @@ class Plain:
 
     def items(self, items: Any, begin: int = 0, end: int | None = None) -> Iterator[Any]:  # noqa: ANN401
         """Yield the items of a list or tuple, from `begin` to `end`, spans expanded."""
+        for item in self.packed_items(items, begin, end):
+            if type(item) is ArrayRun:
+                yield from unpack_arrays(item)
+            else:
+                yield item
+
+    def packed_items(self, items: Any, begin: int = 0, end: int | None = None) -> Iterator[Any]:  # noqa: ANN401
+        """Yield the items of a list or tuple, from `begin` to `end`, all but ArrayRuns expanded."""
         if _SPANS.isdisjoint(map(type, items)):
             yield from items[begin:end]
             return
@@ -144,8 +152,8 @@ class Plain:
                 floats = view_floats(self._data, item.offset, item.count)
                 yield from floats[first:last].tolist()
             elif kind is Lump:
-                yield from self.items(self._read_lump(item), first, last)
+                yield from self.packed_items(self._read_lump(item), first, last)
             elif kind is ArrayRun:
-                yield from unpack_arrays(item, first, last)
+                yield item[first:last]
             else:
                 yield item

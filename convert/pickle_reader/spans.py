@@ -95,3 +95,9 @@ class ArrayRun:
         self.sizes = sizes
         self.as_text = as_text
         self.count = len(offsets)
+
+    def __getitem__(self, items: slice) -> ArrayRun:
+        return ArrayRun(
+            self.dtype, self.offsets[items], self.counts[items], self.sizes[items],
+            as_text=self.as_text,
+        )  # fmt: skip

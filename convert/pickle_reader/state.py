@@ -5,15 +5,19 @@ from __future__ import annotations
 import gc
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from convert.pickle_reader.alike.vectors import VectorsAlike
 from convert.pickle_reader.arrays import pack_arrays
 from convert.pickle_reader.errors import DamagedPickle, UnsupportedPickle
 from convert.pickle_reader.memo import is_kept
 from convert.pickle_reader.numpy_values import item_count
-from convert.pickle_reader.repeats import Repeats
-from convert.pickle_reader.spans import Lump
+from convert.pickle_reader.spans import ArrayRun, Lump
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from numpy.typing import NDArray
 
     from convert.pickle_reader.memo import Memo
     from convert.pickle_reader.spans import Buffer
@@ -33,6 +37,11 @@ _HELD_ALWAYS = 4 << 20
 _MOST_HELD = 32 << 20
 _MOST_CONTAINERS = 2 << 20
 _MOST_ENTRIES = 4 << 20
+
+
+def _checkpoint_bytes(pos: int) -> int:
+    """Return how far it is to the next checkpoint."""
+    return max(_CHECKPOINT_BYTES, pos >> 16)
 
 
 class State:
@@ -69,14 +78,16 @@ class State:
             self.marks = [([self.root], size, pos)]
         self.irregular = -1  # the next entry of the memo that was set out of turn
         # Values read again, by their identity, with the offset of what asked for them.
-        self.repeats = Repeats()
         self.copies: dict[int, tuple[object, int]] = {}
+        self.vectors = VectorsAlike(self)
+        self.has_array_runs = False  # on the stack
         self.skipped = 0  # bytes in spans
         self.next_checkpoint = 0  # where it is due
         self._held_from = pos
         self._is_root_pinned = False
         self._has_rows = is_again
         self._rows_on_stack = 0
+        self._rows_entries = 0  # of the memo, which were let go with the last rows
 
     def recall(self, index: int, size: int, offset: int) -> Any:  # noqa: ANN401
         """Return an entry of the memo that was let go; it can't be changed any more."""
@@ -121,10 +132,6 @@ class State:
         is_much = len(stack) > _PIECE_ROWS or self.held_bytes(self.pos) > _PIECE_BYTES
         return is_much and len(stack) > 1 and bool(self.marks) and not self.is_again
 
-    def is_irregular_within(self, entries: int) -> bool:
-        """Whether one of the next entries of the memo was set already."""
-        return self.size <= self.irregular < self.size + entries
-
     def held_bytes(self, pos: int) -> int:
         return pos - self._held_from - self.skipped
 
@@ -144,7 +151,14 @@ class State:
             for index in [index for index, value in self.live.items() if value is self.root]:
                 self.memo.pin(index, self.root)
         self.memo.mark(pos, size)
-        self.next_checkpoint = pos + max(_CHECKPOINT_BYTES, pos >> 16)
+        self.next_checkpoint = pos + _checkpoint_bytes(pos)
+
+    def note_run(self, begins: NDArray[np.int64], sizes: NDArray[np.int64]) -> None:
+        """Note checkpoints among items of a list that were read together; the first is noted."""
+        least = _checkpoint_bytes(int(begins[0]))
+        marked = 1 + np.flatnonzero(np.diff((begins - begins[0]) // least))
+        self.memo.mark_all(begins[marked].tolist(), sizes[marked].tolist())
+        self.next_checkpoint = int(begins[-1]) + least
 
     def let_go(self, first: int, begin: int = 0) -> None:
         """Let go of the memo's entries from `first` on, and of copies made from `begin` on."""
@@ -158,14 +172,30 @@ class State:
         self.skipped = 0
         self._held_from = self.pos
 
+    def let_go_rows(self, first: int, size: int | None = None) -> None:
+        """Let go of rows, whose batch began with entry `first`.
+
+        Rows that were read together held no entries, but `size` says how many there are then.
+        """
+        self.let_go(max(first, self._rows_entries))
+        self.size = self._rows_entries = self.size if size is None else size
+
+    def has_run(self, items: list[Any]) -> bool:
+        """Whether one of `items` stands for many arrays."""
+        return self.has_array_runs and any(type(item) is ArrayRun for item in items)
+
     def lump(self, items: list[Any], first: int, begin: int, size: int) -> list[Any]:
         """Let go of a batch of items of a long list; return what stands for them."""
-        packed = pack_arrays(items) or Lump(begin, first, item_count(items))
+        packed = pack_arrays(items) or [Lump(begin, first, item_count(items))]
+        self.has_array_runs = False
         self.size = size
         if not self.has_root:  # else their row is where they can be read again
-            self.memo.mark_batch(begin, first)
+            if type(packed[0]) is Lump:
+                self.memo.mark_batch(begin, first)
+            else:
+                self.memo.mark(begin, first)
         self.let_go(first, begin)
-        return [packed]
+        return packed
 
     def check_stop(self, stack: list[Any], pos: int) -> None:
         if self.marks or len(stack) != 1 or self.is_again:

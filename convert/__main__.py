@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import datetime as dt
 import importlib.abc
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import click
 
 from convert import __version__
+from convert.columns.named_ids import KNOWN_NAMESPACES, NAMESPACE
 from convert.errors import ConvertError
 from convert.fields import COLUMN_NAMES, EMPTY_VALUES
 from convert.foreign_text import quoted
@@ -19,7 +22,8 @@ from convert.inspect import inspect, print_contents
 from convert.options import Options
 from convert.pipeline import convert
 from convert.report import Phases, print_report
-from convert.terminal import Command, complain, complain_of, say, take_any_text
+from convert.streams import prepare_streams
+from convert.terminal import Command, complain, complain_of, ends_by_signal, say
 
 if TYPE_CHECKING:
     from convert.settings import Settings
@@ -56,20 +60,70 @@ def _time_ms(_context: click.Context, _parameter: click.Parameter, value: str | 
     return time_ms
 
 
+def _id_from(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    try:
+        [columns] = csv.reader([value], strict=True)
+    except csv.Error:
+        columns = []
+    if not columns or not all(columns) or len(set(columns)) < len(columns):
+        message = f"{quoted(value)} is not COLUMN[,COLUMN]; each of them once"
+        raise click.BadParameter(message)
+    return tuple(columns)
+
+
+def _namespace(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> UUID | None:
+    if value is None:
+        return None
+    if value in KNOWN_NAMESPACES:
+        return KNOWN_NAMESPACES[value]
+    try:
+        return UUID(value)
+    except ValueError:
+        message = f"{quoted(value)} is neither a UUID nor one of {', '.join(KNOWN_NAMESPACES)}"
+        raise click.BadParameter(message) from None
+
+
+def _check_id_options(
+    ids: str | None, id_from: tuple[str, ...], id_namespace: UUID | None, id_time: int | None
+) -> None:
+    """Raise UsageError where options about ids don't go together."""
+    message = None
+    if ids == IdMode.UUID5:
+        if not id_from:
+            message = "--ids uuid5 needs --id-from COLUMN[,COLUMN]: what tells rows apart"
+        elif id_time is not None:
+            message = "--id-time is for generated ids: those of --ids uuid5 hold no time"
+    elif id_from:
+        message = "--id-from goes with --ids uuid5"
+    elif id_namespace is not None:
+        message = "--id-namespace goes with --ids uuid5 --id-from COLUMN"
+    if message:
+        raise click.UsageError(message)
+
+
 _EPILOG = """\b
 Examples:
   python -m convert data/processed_recruitment_data.pkl
   python -m convert jobs.pkl.gz -o jobs.arrow --column company_name=Employer
   python -m convert jobs.pkl --column 'vector=emb_*' --empty exp_years
   python -m convert jobs.pkl --skip-invalid
+  python -m convert jobs.parquet --ids uuid5 --id-from url --dry-run
   python -m convert parts/ -o jobs.arrow
   python -m convert inspect jobs.pkl      what is in a file that nobody trusts
 
 \b
 Exit codes:
   0  written, or up to date already
-  1  invalid rows, repeated ids, or a file that can't be written
-  2  a source that can't be read or is refused, or wrong options
+  1  a source that can't be read or is refused, invalid rows, repeated ids, or a file that
+     can't be written
+  2  wrong options or settings
+  130, 143  ended by SIGINT or SIGTERM
 """
 
 
@@ -85,8 +139,22 @@ Exit codes:
 @click.option(
     "--ids",
     type=click.Choice([mode.value for mode in IdMode]),
-    help="keep the source's ids, or generate UUIDv7s or ULIDs, always the same for the same "
-    "source.  [default: keep if the source has ids, else uuid7]",
+    help="keep the source's ids; make a uuid5 of --id-from, the same for the same values "
+    "wherever they are; or generate UUIDv7s (uuid7) or ULIDs, the same for the same file alone.  "
+    "[default: keep if the source has ids, else uuid7]",
+)
+@click.option(
+    "--id-from",
+    callback=_id_from,
+    metavar="COLUMN[,COLUMN]",
+    help='The columns of the source that --ids uuid5 makes ids of. "Quotes" keep a comma.',
+)
+@click.option(
+    "--id-namespace",
+    callback=_namespace,
+    metavar="UUID",
+    help=f"The namespace of those ids: a UUID, or {', '.join(KNOWN_NAMESPACES)}.  "
+    f"[default: this project's own, {NAMESPACE}]",
 )
 @click.option(
     "--id-time",
@@ -123,12 +191,16 @@ Exit codes:
     help="Leave out files of a folder that aren't read, such as a README; otherwise an error.",
 )
 @click.option("--force", is_flag=True, help="Write even if OUT is up to date.")
+@click.option(
+    "--dry-run", is_flag=True, help="Say what would be written, and which rows are wrong."
+)
 @click.option("--if-present", is_flag=True, help="Do nothing if there is no SOURCE.")
 @click.version_option(__version__, message="embedding-streamer %(version)s")
 def main(
-    source: Path | None, out: Path | None, ids: str | None, id_time: int | None,
-    columns: dict[str, str], *, empty: tuple[str, ...], skip_invalid: bool, ignore_others: bool,
-    force: bool, if_present: bool,
+    *, source: Path | None, out: Path | None, ids: str | None, id_from: tuple[str, ...],
+    id_namespace: UUID | None, id_time: int | None, columns: dict[str, str],
+    empty: tuple[str, ...], skip_invalid: bool, ignore_others: bool, force: bool, dry_run: bool,
+    if_present: bool,
 ) -> None:  # fmt: skip
     """Rewrite an embeddings pickle, once, into a UUID-sorted Arrow file.
 
@@ -138,6 +210,7 @@ def main(
     .env. Nothing in a pickle is executed. Invalid rows are an error before anything is
     written.
     """
+    _check_id_options(ids, id_from, id_namespace, id_time)
     if source is None:
         settings = _settings()
         source, out = settings.pkl_path, out or settings.data_path
@@ -158,16 +231,22 @@ def main(
         force=force,
         empty=frozenset(empty),
         ignore_others=ignore_others,
+        id_from=id_from,
+        id_namespace=id_namespace or NAMESPACE,
+        dry_run=dry_run,
     )
     try:
         report = convert(options, Phases())
     except ConvertError as error:
         complain_of(error)
-        sys.exit(error.exit_code)
+        sys.exit(1)
     if report is None:
         say(f"{out} is up to date (--force writes it anyway)")
     else:
         print_report(report, out)
+        if report.refusal is not None:
+            complain_of(report.refusal)
+            sys.exit(1)
 
 
 @click.command("python -m convert inspect", cls=Command)
@@ -176,17 +255,17 @@ def inspect_command(file: Path) -> None:
     """Say what is in FILE: shape, columns, types, rows, and the globals that a pickle names.
 
     Nothing of it is executed, imported or made, so that files can be looked at that
-    nobody would dare to unpickle. Exit code 2: it can't be read to its end, or is refused.
+    nobody would dare to unpickle. Exit code 1: it can't be read to its end, or is refused.
     """
     try:
         contents = inspect(file, Phases())
     except ConvertError as error:
         complain_of(error)
-        sys.exit(error.exit_code)
+        sys.exit(1)
     print_contents(contents)
     if contents.error is not None:
         complain_of(contents.error)
-        sys.exit(contents.error.exit_code)
+        sys.exit(1)
 
 
 def _settings() -> Settings:
@@ -237,10 +316,11 @@ class _NoPandas(importlib.abc.MetaPathFinder):
 
 def run() -> None:
     """Run the command that the arguments name."""
-    take_any_text()
-    if sys.argv[1:2] == ["inspect"]:
-        inspect_command(sys.argv[2:], prog_name="python -m convert inspect")
-    main(prog_name="python -m convert")
+    with ends_by_signal():
+        prepare_streams()
+        if sys.argv[1:2] == ["inspect"]:
+            inspect_command(sys.argv[2:], prog_name="python -m convert inspect")
+        main(prog_name="python -m convert")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from convert.errors import OutputError
+from convert.signals import endings_deferred
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,11 +31,11 @@ def partial(out: Path) -> Iterator[IO[bytes]]:
             message = f"{out} can't be written: it is no regular file"
             raise OutputError(message)
         remove_leftovers(out)
-        with _locked_partial(out) as file:
-            try:
-                yield file
-            finally:
-                Path(file.name).unlink(missing_ok=True)
+        with contextlib.ExitStack() as cleanup:
+            with endings_deferred():  # one that comes in between would leave the file behind
+                file = cleanup.enter_context(_locked_partial(out))
+                cleanup.callback(Path(file.name).unlink, missing_ok=True)
+            yield file
     except OSError as error:
         message = f"{out} can't be written: {error.strerror or error}; it is as it was before"
         raise OutputError(message) from error

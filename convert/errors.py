@@ -1,4 +1,4 @@
-"""What can go wrong in a conversion, each with the exit code of the command."""
+"""What can go wrong in a conversion: each ends the command with exit code 1."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ class ConvertError(Exception):
 
     It is one line that is fit to show, whatever it quotes.
     """
-
-    exit_code = 1
 
     def __str__(self) -> str:
         return fit_to_show(super().__str__())
@@ -26,8 +24,6 @@ class RowsError(ConvertError):
 
 class UnreadableSourceError(ConvertError):
     """The source is missing, damaged, or not a shape that can be converted."""
-
-    exit_code = 2
 
 
 class MissingFieldsError(UnreadableSourceError):

@@ -26,6 +26,10 @@ _MAX_GENERATED = 2**32
 _MAX_TIME_MS = 2**48
 _PHILOX_NUMBERS = 4  # a step of the generator
 _HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
+_MAX_SHOWN_BITS = 200
+_MAX_SHOWN_BYTES = 40
+# The reason of a row that has none.
+MISSING_ID = "missing id"
 
 
 class IdMode(StrEnum):
@@ -34,6 +38,12 @@ class IdMode(StrEnum):
     KEEP = "keep"
     UUID7 = "uuid7"
     ULID = "ulid"
+    UUID5 = "uuid5"
+
+    @property
+    def is_made(self) -> bool:
+        """Whether another conversion of the same rows may give them other ids."""
+        return self in (IdMode.UUID7, IdMode.ULID)
 
 
 class Ids(NamedTuple):
@@ -66,7 +76,7 @@ def kept_ids(values: Values, texts: list[str], kind: IdKind) -> Ids:
     for row in unusual:
         parsed = _unusual_uuid(texts[row]) if kind is IdKind.UUID else None
         if parsed is None:
-            problems[row] = _reason(rows[row], texts[row], kind)
+            problems[row] = _reason(rows[row], kind)
         else:
             ids[row] = np.frombuffer(parsed, np.uint8)
     return Ids(ids, kind, problems)
@@ -92,10 +102,28 @@ def _unusual_uuid(text: str) -> bytes | None:
     return uuid.UUID(digits).bytes
 
 
-def _reason(value: Any, text: str, kind: IdKind) -> str:  # noqa: ANN401
+def _reason(value: Any, kind: IdKind) -> str:  # noqa: ANN401
     if is_null(value) or (isinstance(value, str) and not value):
-        return "missing id"
-    return f"{quoted(text or type(value).__name__)} is not a {kind.upper()}"
+        return MISSING_ID
+    return f"{shown_value(value)} is not a {kind.upper()}"
+
+
+def shown_value(value: Any) -> str:  # noqa: ANN401
+    """Return a value of a source as a message shows it; of what is no id, its type."""
+    match value:
+        case str():
+            return quoted(value)
+        case bytes() | bytearray():
+            return f"{quoted(value[:_MAX_SHOWN_BYTES].hex())} ({len(value)} bytes)"
+        case int() if value.bit_length() > _MAX_SHOWN_BITS:
+            return f"an integer of {value.bit_length()} bits"
+        case None:
+            return "null"
+        case np.timedelta64():  # to NumPy an integer
+            pass
+        case int() | float() | np.bool_() | np.integer() | np.floating() | uuid.UUID():
+            return str(value)
+    return type(value).__name__
 
 
 def generated_ids(mode: IdMode, rows: range, time_ms: int, seed: bytes) -> Ids:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from convert.columns.named_ids import NAMESPACE
 from convert.ids import IdMode
 from convert.schema import FORMAT_VERSION, DatasetInfo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+    from uuid import UUID
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class Options:
     None: generated ids carry the source's modification time. `columns` maps fields to
     column names that the source has for them; those in `empty` may have no column.
     `ignore_others`: files of a folder that aren't read are no error. They shape nothing, so
-    that the fingerprint doesn't tell.
+    that the fingerprint doesn't tell. With UUID5 an id is made, in `id_namespace`, of what a
+    row has in the columns `id_from`. `dry_run` writes nothing.
     """
 
     source: Path
@@ -37,6 +40,9 @@ class Options:
     force: bool = False
     empty: frozenset[str] = frozenset()
     ignore_others: bool = False
+    id_from: tuple[str, ...] = ()
+    id_namespace: UUID = NAMESPACE
+    dry_run: bool = False
 
 
 def possible_fingerprints(options: Options, digest: bytes, time_ms: int) -> set[str]:
@@ -65,11 +71,15 @@ def fingerprint(
         "columns": dict(sorted(options.columns.items())),
         "ids": mode.value,
         "source_has_ids": has_ids,
-        "id_time_ms": None if mode is IdMode.KEEP else time_ms,
+        "id_time_ms": time_ms if mode.is_made else None,
         "skip_invalid": options.skip_invalid,
     }
     if options.empty:  # else the fingerprint is as it was before there was such an option
         shaping["empty"] = sorted(options.empty)
+    # What came later is hashed where it is used alone: fingerprints of before are the same still.
+    if mode is IdMode.UUID5:
+        shaping["id_from"] = options.id_from
+        shaping["id_namespace"] = str(options.id_namespace)
     return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from typing import IO, TYPE_CHECKING, Any
+import tempfile
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -12,11 +14,13 @@ from convert.background_file import MOST_PENDING
 from convert.columns.arrow_types import fitted
 from convert.columns.id_candidates import looks_like_ids, may_hold_ids
 from convert.columns.long_texts import pieces_of
+from convert.columns.named_ids import NamedIds, as_option
 from convert.dataset.dictionary import Dictionary
 from convert.digest import Digest
 from convert.errors import (
     DuplicateIdsError,
     InvalidRowsError,
+    RowsError,
     UnreadableSourceError,
 )
 from convert.fields import COLUMN_NAMES, FieldNames
@@ -38,11 +42,10 @@ from convert.vectors import Matrices
 from convert.writer import DatasetWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
-    from convert.id_text import IdKind
     from convert.pickle_reader import Batch
     from convert.reading import Shape
     from convert.sources.source import Source
@@ -53,12 +56,17 @@ _SHOWN_DUPLICATES = 5
 def convert(options: Options, phases: Phases) -> Report | None:
     """Convert `options.source` to `options.out`; None if that is up to date already.
 
+    A dry run writes nothing, and reports what would be written, or which rows are refused.
     Raises ConvertError, always before `options.out` is touched.
     """
     refuse_source_as_output(options)
-    remove_leftovers(options.out)
-    remove_leftovers(rejects_path(options.out))
-    source = open_source(options.source, options.out.parent, ignore_others=options.ignore_others)
+    scratch = options.out.parent
+    if options.dry_run:
+        scratch = Path(tempfile.gettempdir())
+    else:
+        remove_leftovers(options.out)
+        remove_leftovers(rejects_path(options.out))
+    source = open_source(options.source, scratch, ignore_others=options.ignore_others)
     files, before = source.files(), file_versions(source.paths)
     time_ms = options.id_time_ms
     if time_ms is None:
@@ -70,25 +78,34 @@ def convert(options: Options, phases: Phases) -> Report | None:
                 found = digest.wait(advance)
             if written in possible_fingerprints(options, found, time_ms):
                 return None
-        conversion = _Conversion(options, source, IdWishes(options.ids, time_ms, digest.wait))
-        with (
-            PeakMemory() as memory,
-            no_garbage_collection(),
-            Rejects(options.out, source.size) as rejects,
-        ):
-            with partial(options.out) as file:
-                reading, writer = conversion.read(file, rejects, phases)
-                if (files, before) != (source.files(), file_versions(source.paths)):
-                    message = f"{options.source} changed while it was read; run again"
-                    raise UnreadableSourceError(message)
-                info = conversion.write(file, reading, writer, phases)
-            rejects.put_in_place()
-    return conversion.report(info, reading, memory.bytes, phases)
+        named = NamedIds(options.id_from, options.id_namespace)
+        wishes = IdWishes(options.ids, time_ms, digest.wait, named)
+        conversion = _Conversion(options, source, wishes, scratch)
+        refusal = None
+        with PeakMemory() as memory, no_garbage_collection():
+            if options.dry_run:
+                reading, refusal = conversion.rehearse(phases)
+            else:
+                with Rejects(options.out, source.size) as rejects:
+                    with partial(options.out) as file:
+                        kept = rejects if options.skip_invalid else None
+                        reading, writer = conversion.read(file, kept, phases)
+                        if (files, before) != (source.files(), file_versions(source.paths)):
+                            message = f"{options.source} changed while it was read; run again"
+                            raise UnreadableSourceError(message)
+                        conversion.refuse_invalid(reading)
+                        # There is one, as there are valid rows.
+                        conversion.write(file, reading, cast("DatasetWriter", writer), phases)
+                    rejects.put_in_place()
+        return conversion.report(reading, refusal, memory.bytes, phases)
 
 
 class _Conversion:
-    def __init__(self, options: Options, source: Source, wishes: IdWishes) -> None:
+    def __init__(
+        self, options: Options, source: Source, wishes: IdWishes, scratch: Path
+    ) -> None:  # fmt: skip
         self._options = options
+        self._scratch = scratch
         self._source = source
         self._wishes = wishes
         # --ids keep makes the id column a required one.
@@ -97,16 +114,36 @@ class _Conversion:
         # Columns that may hold ids and don't: names, of a source whose ids are made.
         self._without_ids: set[Any] = set()
 
+    def _needs(self, name: Any) -> bool:  # noqa: ANN401 - a column's name may be a number
+        return self._names.may_be(name) or self._wishes.named.needs(name)
+
+    def rehearse(self, phases: Phases) -> tuple[Reading, RowsError | None]:
+        """Read all, and write nothing; return why a conversion would be refused, too."""
+        reading, _ = self.read(None, None, phases)
+        try:
+            self.refuse_invalid(reading)
+            self._order(reading)
+        except RowsError as error:
+            return reading, error
+        return reading, None
+
     def read(
-        self, file: IO[bytes], rejects: Rejects, phases: Phases
-    ) -> tuple[Reading, DatasetWriter]:
-        """Write the rows into `file` in source order, those with problems to `rejects` as well.
+        self, file: IO[bytes] | None, rejects: Rejects | None, phases: Phases
+    ) -> tuple[Reading, DatasetWriter | None]:
+        """Write the rows into `file` in source order, those with problems into `rejects`.
+
+        What is None isn't written.
 
         The first rows decide what is taken for right. Should most rows turn out to have
         vectors of another length, or ids of another kind, all is read once more.
         """
         shape = None
         while True:
+            if file is not None:
+                file.seek(0)
+                file.truncate()
+            if rejects is not None:
+                rejects.clear()
             with phases.phase("read", self._source.size) as advance:
                 reading, writer = self._pass(shape, file, rejects, advance)
             if not reading.rows:
@@ -115,28 +152,45 @@ class _Conversion:
             for part in self._source.parts:
                 if part.rows:
                     self._names.require(part.columns, str(part.paths[0]))
+                    self._wishes.named.require(part.columns, str(part.paths[0]))
             if reading.shape == reading.true_shape:
                 break
             shape = reading.true_shape
-        invalid = reading.problems.invalid_rows
-        if invalid and not self._options.skip_invalid:
-            raise InvalidRowsError(_refusal(reading))
-        if writer is None or invalid == reading.rows:
-            summary = reading.problems.summary()
-            message = f"not one valid row in {fit_to_show(str(self._options.source))}:\n{summary}"
-            raise InvalidRowsError(message)
         return reading, writer
 
+    def refuse_invalid(self, reading: Reading) -> None:
+        """Raise InvalidRowsError if rows are invalid that weren't to be skipped, or all are."""
+        invalid = reading.problems.invalid_rows
+        if invalid and not self._options.skip_invalid:
+            message = f"{invalid:,} of {reading.rows:,} rows are invalid; nothing was written:"
+        elif invalid == reading.rows:
+            message = f"not one valid row in {fit_to_show(str(self._options.source))}:"
+        else:
+            return
+        raise InvalidRowsError("\n".join([message, *self._what_to_do(reading)]))
+
+    def _what_to_do(self, reading: Reading) -> Iterator[str]:
+        yield reading.problems.summary()
+        if reading.foreign_ids > reading.rows // 2:
+            column = self._names.by_field(self._source.columns)["id"][0]
+            option = f"--ids uuid5 --id-from {shlex.quote(as_option(str(column)))}"
+            yield (
+                f"most ids are neither UUIDs nor ULIDs: {fit_to_show(option)} makes a UUID of each"
+                " value, the same one every time"
+            )
+        elif not self._options.skip_invalid:
+            yield (
+                "mend them, or leave them out with --skip-invalid, which keeps them in a file of"
+                " their own"
+            )
+
     def _pass(
-        self, shape: Shape | None, file: IO[bytes], rejects: Rejects, advance: Callable[[int], None]
-    ) -> tuple[Reading, DatasetWriter | None]:
-        options, folder = self._options, self._options.out.parent
-        reading = Reading(self._wishes, shape)
-        room = Room(folder, self._source)
+        self, shape: Shape | None, file: IO[bytes] | None, rejects: Rejects | None,
+        advance: Callable[[int], None],
+    ) -> tuple[Reading, DatasetWriter | None]:  # fmt: skip
+        options, reading = self._options, Reading(self._wishes, shape)
+        room = Room(options.out.parent, self._source)
         writer = matrices = None
-        file.seek(0)
-        file.truncate()
-        rejects.clear()
 
         def told(count: int) -> None:
             room.bytes_read += count
@@ -150,17 +204,17 @@ class _Conversion:
             if reading.shape.mode is not IdMode.KEEP:
                 self._refuse_to_make_ids(batch, names)
             if matrices is None:
-                reading.dictionaries = {name: Dictionary(folder) for name in TEXT_FIELDS}
+                reading.dictionaries = {name: Dictionary(self._scratch) for name in TEXT_FIELDS}
                 matrices = Matrices(MOST_PENDING + 1, most, reading.shape.dimension)
             texts = [names[name] for name in TEXT_FIELDS if names.get(name) in ready.columns]
             for piece in pieces_of(ready, most, texts):
                 first = reading.rows
                 rows, problems = reading.take(piece, names, matrices.next(piece.rows))
-                if options.skip_invalid:
+                if rejects is not None:
                     rejects.add(problems, first, piece.row)
                 # Without --skip-invalid the first problem makes the rest a count of problems.
                 is_wanted = options.skip_invalid or not reading.problems.invalid_rows
-                if is_wanted and reading.shape.dimension:
+                if file is not None and is_wanted and reading.shape.dimension:
                     if writer is None:
                         room.check(reading.shape.dimension, reading.text_row_bytes)
                         writer = DatasetWriter(file, options.source.name, reading.shape.dimension)
@@ -173,7 +227,7 @@ class _Conversion:
 
     def _is_wanted(self, name: Any) -> bool:  # noqa: ANN401 - a column's name may be a number
         # Where the source may have to be refused, as it seems to have ids under another name.
-        return self._names.may_be(name) or (self._options.ids is None and may_hold_ids(name))
+        return self._needs(name) or (self._options.ids is None and may_hold_ids(name))
 
     def _refuse_to_make_ids(self, batch: Batch, names: Mapping[str, Any]) -> None:
         """Raise UnreadableSourceError if the user didn't ask for made ids and others are there."""
@@ -193,37 +247,87 @@ class _Conversion:
 
     def write(
         self, file: IO[bytes], reading: Reading, writer: DatasetWriter, phases: Phases
-    ) -> DatasetInfo:
+    ) -> None:
         """Make `file` the output, or what is in it, in order and without invalid rows."""
         order = None
         if reading.ids or reading.problems.invalid_rows:
             with phases.phase("sort", reading.rows):
-                order = _order(reading)
+                order = self._order(reading)
                 reading.ids.clear()
-        info = DatasetInfo(
-            fingerprint=fingerprint(
-                self._options,
-                self._wishes.seed(),
-                reading.shape.mode,
-                self._wishes.time_ms,
-                has_ids=reading.has_ids,
-            ),
-            source=self._options.source.name,
-            id_kind=reading.shape.id_kind,
-            rows=reading.rows if order is None else len(order),
-            dimension=reading.shape.dimension,
-        )
+        info = self._info(reading)
         if order is not None:
             with phases.phase("reorder", info.rows) as advance:
                 writer.reorder(order, advance)
         with phases.phase("write", 1):
             writer.finish(info, {n: d.column() for n, d in reading.dictionaries.items()})
             put_in_place(file, self._options.out)
-        return info
+
+    def _info(self, reading: Reading) -> DatasetInfo:
+        mode, id_kind, dimension = reading.shape
+        return DatasetInfo(
+            fingerprint=fingerprint(
+                self._options, self._wishes.seed(), mode, self._wishes.time_ms,
+                has_ids=reading.has_ids,
+            ),
+            source=self._options.source.name,
+            id_kind=id_kind,
+            rows=reading.rows - reading.problems.invalid_rows,
+            dimension=dimension,
+            ids_made=mode.is_made,
+        )  # fmt: skip
+
+    def _order(self, reading: Reading) -> NDArray[np.integer] | None:
+        """Return the valid rows in the order of their ids; None if those are all, as they are.
+
+        DuplicateIdsError: two of them have the same id.
+        """
+        invalid = reading.problems.invalid_rows
+        if not reading.ids:  # made ones ascend
+            return np.flatnonzero(reading.problems.valid_rows(reading.rows)) if invalid else None
+        ids = np.frombuffer(reading.ids, np.uint8).reshape(-1, 16)
+        if not invalid and is_ascending(ids):
+            return None
+        order = sorted_order(ids)
+        if invalid:
+            order = order[reading.problems.valid_rows(reading.rows)[order]]
+        self._refuse_duplicates(ids, order, reading)
+        return order
+
+    def _refuse_duplicates(
+        self, ids: NDArray[np.uint8], order: NDArray[np.integer], reading: Reading
+    ) -> None:
+        repeated = repeated_rows(ids, order)
+        if not len(repeated):
+            return
+        pairs = [(int(order[at - 1]), int(order[at])) for at in repeated[:_SHOWN_DUPLICATES]]
+        if reading.shape.mode is IdMode.UUID5:
+            shown = self._named({row for _, row in pairs})
+        else:
+            texts = {row: format_ids(reading.shape.id_kind, ids[row : row + 1]) for _, row in pairs}
+            shown = {row: text.tobytes().decode() for row, text in texts.items()}
+        lines = [f"{len(repeated):,} ids are repeated; nothing was written:"]
+        lines += [f"  {shown[b]}: rows {a} and {b}" for a, b in pairs]
+        if len(repeated) > len(pairs):
+            lines.append(f"  ... and {len(repeated) - len(pairs):,} more")
+        if reading.shape.mode is IdMode.UUID5:
+            lines.append("more columns may tell them apart: --id-from COLUMN,COLUMN")
+        raise DuplicateIdsError("\n".join(lines))
+
+    def _named(self, rows: set[int]) -> dict[int, str]:
+        """Read the source once more: of what the ids of some rows are made."""
+        named, found, first = self._wishes.named, dict[int, str](), 0
+        for batch in self._source.batches(named.needs, lambda _count: None):
+            here = (row for row in rows if first <= row < first + batch.rows)
+            found.update({row: named.shown(batch.row(row - first)) for row in here})
+            first += batch.rows
+            if len(found) == len(rows):
+                break
+        return found
 
     def report(
-        self, info: DatasetInfo, reading: Reading, peak_bytes: int, phases: Phases
+        self, reading: Reading, refusal: RowsError | None, peak_bytes: int, phases: Phases
     ) -> Report:
+        info, invalid = self._info(reading), reading.problems.invalid_rows
         columns = self._source.columns
         names = {  # parts of a folder may have several
             field: ", ".join(map(str, found))
@@ -231,66 +335,30 @@ class _Conversion:
         }
         return Report(
             info=info,
-            ids=_ids_said(reading, names),
-            rejected=reading.problems.invalid_rows,
+            ids=self._ids_said(reading, names),
+            rejected=invalid,
             others=shown_files(self._source.others),
-            ignored=[str(name) for name in columns if not self._names.may_be(name)],
+            ignored=[str(name) for name in columns if not self._needs(name)],
             nulls_replaced={f: n for f, n in reading.nulls_replaced.items() if f in names},
             memory=_memory(info, reading, names),
             peak_bytes=peak_bytes,
             seconds=phases.seconds,
+            is_dry=self._options.dry_run,
+            problems=reading.problems.summary() if invalid else "",
+            refusal=refusal,
         )
 
-
-def _refusal(reading: Reading) -> str:
-    return (
-        f"{reading.problems.invalid_rows:,} of {reading.rows:,} rows are invalid; "
-        f"nothing was written:\n{reading.problems.summary()}\n"
-        "mend them, or leave them out with --skip-invalid, which keeps them in a file of their own"
-    )
-
-
-def _order(reading: Reading) -> NDArray[np.integer] | None:
-    """Return the valid rows in the order of their ids; None if those are all, as they are.
-
-    DuplicateIdsError: two of them have the same id.
-    """
-    invalid = reading.problems.invalid_rows
-    if not reading.ids:  # made ones ascend
-        return np.flatnonzero(reading.problems.valid_rows(reading.rows)) if invalid else None
-    ids = np.frombuffer(reading.ids, np.uint8).reshape(-1, 16)
-    if not invalid and is_ascending(ids):
-        return None
-    order = sorted_order(ids)
-    if invalid:
-        order = order[reading.problems.valid_rows(reading.rows)[order]]
-    _refuse_duplicates(ids, order, reading.shape.id_kind)
-    return order
-
-
-def _refuse_duplicates(ids: NDArray[np.uint8], order: NDArray[np.integer], kind: IdKind) -> None:
-    repeated = repeated_rows(ids, order)
-    if not len(repeated):
-        return
-    lines = []
-    for place in repeated[:_SHOWN_DUPLICATES].tolist():
-        a, b = order[place - 1], order[place]
-        text = format_ids(kind, ids[b : b + 1]).tobytes().decode()
-        lines.append(f"  {text}: rows {a} and {b}")
-    more = len(repeated) - len(lines)
-    if more > 0:
-        lines.append(f"  ... and {more:,} more")
-    message = "\n".join([f"{len(repeated):,} ids are repeated; nothing was written:", *lines])
-    raise DuplicateIdsError(message)
-
-
-def _ids_said(reading: Reading, names: Mapping[str, str]) -> str:
-    mode = reading.shape.mode
-    if mode is IdMode.KEEP:
-        return f"kept from {quoted(names['id'])}"
-    if "id" in names:
-        return f"generated ({mode}), those in {quoted(names['id'])} dropped"
-    return f"generated ({mode}): the source has no column 'id' (--column id=NAME names another)"
+    def _ids_said(self, reading: Reading, names: Mapping[str, str]) -> str:
+        mode, named = reading.shape.mode, self._wishes.named
+        if mode is IdMode.KEEP:
+            return f"kept from {quoted(names['id'])}"
+        dropped = f", those in {quoted(names['id'])} dropped" if "id" in names else ""
+        if mode is IdMode.UUID5:
+            columns = ", ".join(map(quoted, named.columns))
+            return f"uuid5 of {columns}" + ("" if named.needs(names.get("id")) else dropped)
+        if dropped:
+            return f"generated ({mode}){dropped}"
+        return f"generated ({mode}): the source has no column 'id' (--column id=NAME names another)"
 
 
 def _memory(info: DatasetInfo, reading: Reading, names: Mapping[str, str]) -> list[ColumnMemory]:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from convert.column_bytes import source_bytes
+from convert.columns.named_ids import NAMED_NOTHING, NamedIds
 from convert.columns.numbered import ColumnPerDimension, NumberedNames
 from convert.columns.vector_text import parsed_vectors
 from convert.id_text import IdKind
-from convert.ids import IdMode, Ids, generated_ids, id_texts, kept_ids
+from convert.ids import MISSING_ID, IdMode, Ids, generated_ids, id_texts, kept_ids
 from convert.pickle_reader import Batch
 from convert.problems import Problem, Problems
 from convert.schema import TEXT_FIELDS
@@ -65,11 +66,15 @@ class _Fields:
 
 @dataclass(frozen=True)
 class IdWishes:
-    """How ids come about: kept or made, None if the source decides; `seed` shapes made ones."""
+    """How ids come about: None if the source decides.
+
+    `time_ms` and `seed` shape made ones, `named` makes UUIDv5s of values.
+    """
 
     mode: IdMode | None
     time_ms: int
     seed: Callable[[], bytes]
+    named: NamedIds = NAMED_NOTHING
 
 
 @dataclass
@@ -77,8 +82,9 @@ class Reading:
     """What a pass has found so far.
 
     `guess` says what is right; without one the rows of the first batch are taken to be
-    typical. `true_shape` is that of most rows seen. `ids` are those of the source, 16 bytes
-    a row; made ones, which ascend, aren't held. `dictionaries` (of TEXT_FIELDS),
+    typical. `true_shape` is that of most rows seen. `ids` are 16 bytes a row; made ones, which
+    ascend, aren't held. `foreign_ids` counts those of the source that are no UUIDs (ULIDs).
+    `dictionaries` (of TEXT_FIELDS),
     `nulls_replaced` and `source_bytes` are by field.
     """
 
@@ -87,6 +93,7 @@ class Reading:
     dictionaries: Mapping[str, Dictionary] = field(default_factory=dict)
     rows: int = 0
     has_ids: bool = False
+    foreign_ids: int = 0
     ids: bytearray = field(default_factory=bytearray)
     problems: Problems = field(default_factory=Problems)
     nulls_replaced: Counter[str] = field(default_factory=Counter)
@@ -151,7 +158,7 @@ class Reading:
         def add(name: str, reasons: Mapping[int, str]) -> None:
             problems.extend(Problem(fields.rows[row], name, why) for row, why in reasons.items())
 
-        ids = self._ids(fields, texts)
+        ids = self._ids(fields, texts, batch)
         add("id", ids.problems)
         years = years_column(fields["exp_years"])
         add("exp_years", years.problems)
@@ -178,10 +185,14 @@ class Reading:
         self._id_lengths.update(map(len, texts))
         return lengths, texts
 
-    def _ids(self, fields: _Fields, texts: list[str]) -> Ids:
+    def _ids(self, fields: _Fields, texts: list[str], batch: Batch) -> Ids:
         mode, kind, _ = self.shape
-        if mode is not IdMode.KEEP:
+        if mode.is_made:
             return generated_ids(mode, fields.rows, self.wishes.time_ms, self.wishes.seed())
-        ids = kept_ids(fields["id"], texts, kind)
+        if mode is IdMode.UUID5:
+            ids = self.wishes.named.ids(batch)
+        else:
+            ids = kept_ids(fields["id"], texts, kind)
+            self.foreign_ids += sum(why != MISSING_ID for why in ids.problems.values())
         self.ids += ids.values.tobytes()
         return ids

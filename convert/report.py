@@ -22,6 +22,7 @@ from convert.tables import Console, Table
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from convert.errors import RowsError
     from convert.schema import DatasetInfo
 
 _MIB = 1 << 20
@@ -64,7 +65,11 @@ class ColumnMemory:
 
 @dataclass(frozen=True)
 class Report:
-    """All that the closing report says."""
+    """All that the closing report says.
+
+    A dry run's says what would be written; `problems` are those of the rejected rows, `refusal`
+    is why nothing would be.
+    """
 
     info: DatasetInfo
     ids: str
@@ -75,6 +80,9 @@ class Report:
     memory: Sequence[ColumnMemory]
     peak_bytes: int
     seconds: Mapping[str, float]
+    is_dry: bool
+    problems: str
+    refusal: RowsError | None
 
 
 def print_report(report: Report, out: object) -> None:
@@ -97,12 +105,14 @@ def print_report(report: Report, out: object) -> None:
     phases = ", ".join(f"{name} {took:.2f}" for name, took in report.seconds.items())
     nulls = ", ".join(f"{name} {count:,}" for name, count in report.nulls_replaced.items() if count)
     rejected = f" ({report.rejected:,} rejected)" if report.rejected else ""
+    made = "another conversion may make others; --ids uuid5 --id-from COLUMN makes the same ones"
     lines = {
-        "written": out,
+        "would write" if report.is_dry else "written": "nothing" if report.refusal else out,
         **({"files not read": report.others} if report.others else {}),
         "rows": f"{info.rows:,}{rejected}",
         "dimension": info.dimension,
         "ids": report.ids,
+        **({"made ids": made} if info.ids_made else {}),
         "ignored columns": ", ".join(report.ignored) or "none",
         "nulls replaced": nulls or "none",
         "seconds": f"{seconds:.2f} ({phases})",
@@ -112,6 +122,9 @@ def print_report(report: Report, out: object) -> None:
     }
     for name, value in lines.items():
         console.print(f"{name:<16} {value}")
+    if report.is_dry and report.problems and not report.refusal:
+        for line in ("the rejected rows:", *report.problems.split("\n")):
+            console.print(line)
 
 
 def _mb(size: int) -> str:

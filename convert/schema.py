@@ -38,6 +38,7 @@ _FINGERPRINT = re.compile("[0-9a-f]{64}")
 # Arrow counts the items of a fixed-size list in 32 bits.
 _MAX_DIMENSION = 2**31 - 1
 _METADATA_PREFIX = "embedding-stream."
+_MADE = "made"
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class DatasetInfo:
 
     `fingerprint` is the hex SHA-256 of the source's bytes and of the options that shape
     the output: equal fingerprints mean equal rows. `dimension` is floats per vector.
+    `ids_made`: another conversion of the same rows may give them other ids; files that were
+    written before this was noted don't say so.
     """
 
     fingerprint: str
@@ -53,6 +56,7 @@ class DatasetInfo:
     id_kind: IdKind
     rows: int
     dimension: int
+    ids_made: bool = False
 
     def to_metadata(self) -> dict[bytes, bytes]:
         values = {
@@ -63,6 +67,8 @@ class DatasetInfo:
             "rows": self.rows,
             "dimension": self.dimension,
         }
+        if self.ids_made:
+            values["ids"] = _MADE
         return {
             f"{_METADATA_PREFIX}{key}".encode(): str(value).encode(errors="backslashreplace")
             for key, value in values.items()
@@ -87,6 +93,7 @@ class DatasetInfo:
                 id_kind=IdKind(values["id-kind"]),
                 rows=int(values["rows"]),
                 dimension=int(values["dimension"]),
+                ids_made=values.get("ids") == _MADE,
             )
         except KeyError as error:
             message = f"no {quoted(error.args[0])} in the schema metadata"

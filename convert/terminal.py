@@ -7,23 +7,16 @@ takes longer to import.
 from __future__ import annotations
 
 import contextlib
-import io
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from convert.foreign_text import fit_to_show
+from convert.signals import Endings, Interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-
-def take_any_text() -> None:
-    """Let standard output and error have text that their encoding can't say: escaped."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def say(line: str) -> None:
@@ -61,3 +54,16 @@ def _usage_errors_fit() -> Iterator[None]:
     except click.ClickException as error:
         error.message = fit_to_show(error.message)  # type: ignore[misc] # final, click says
         raise
+
+
+@contextlib.contextmanager
+def ends_by_signal() -> Iterator[None]:
+    """Let signals end the command in the body cleanly: one line, and the exit code, say which."""
+    endings = Endings()
+    try:
+        yield
+    except (Interrupted, SystemExit):  # which click makes of it
+        if endings.interruption is None:
+            raise
+        complain(str(endings.interruption))
+        sys.exit(endings.interruption.exit_code)

@@ -73,7 +73,7 @@ class DatasetWriter:
         self._rows = 0
         self._file = BackgroundFile(file)
         self._dimension = dimension
-        longest = DatasetInfo("0" * 64, source, IdKind.UUID, _MOST_ROWS, dimension)
+        longest = DatasetInfo("0" * 64, source, IdKind.UUID, _MOST_ROWS, dimension, ids_made=True)
         schema = dataset_schema(dimension, longest.to_metadata())
         self._begin = aligned(SCHEMA_BEGIN + len(schema.serialize()))
         self._head = batch_head(BATCH_ROWS, dimension)

@@ -52,6 +52,10 @@ class EmbeddingStreamServiceStub:
     the same rows
     dataset-rows         rows in the whole dataset
     dataset-dimension    floats per vector
+    dataset-ids          "made" if the ids were made when the dataset was
+    converted, so that another conversion may give the
+    same rows other ids: rows that are merged by id would
+    be there twice. Else the header isn't there
     rows-remaining       rows that this call is going to send
     checkpoint-found     "true" if last_processed_uuid is a row of the dataset
     or is empty, else "false"
@@ -119,6 +123,10 @@ class EmbeddingStreamServiceServicer:
     the same rows
     dataset-rows         rows in the whole dataset
     dataset-dimension    floats per vector
+    dataset-ids          "made" if the ids were made when the dataset was
+    converted, so that another conversion may give the
+    same rows other ids: rows that are merged by id would
+    be there twice. Else the header isn't there
     rows-remaining       rows that this call is going to send
     checkpoint-found     "true" if last_processed_uuid is a row of the dataset
     or is empty, else "false"
@@ -204,6 +212,10 @@ class EmbeddingStreamService:
     the same rows
     dataset-rows         rows in the whole dataset
     dataset-dimension    floats per vector
+    dataset-ids          "made" if the ids were made when the dataset was
+    converted, so that another conversion may give the
+    same rows other ids: rows that are merged by id would
+    be there twice. Else the header isn't there
     rows-remaining       rows that this call is going to send
     checkpoint-found     "true" if last_processed_uuid is a row of the dataset
     or is empty, else "false"

@@ -57,6 +57,10 @@ class EmbeddingStreamServiceStub:
                            the same rows
       dataset-rows         rows in the whole dataset
       dataset-dimension    floats per vector
+      dataset-ids          "made" if the ids were made when the dataset was
+                           converted, so that another conversion may give the
+                           same rows other ids: rows that are merged by id would
+                           be there twice. Else the header isn't there
       rows-remaining       rows that this call is going to send
       checkpoint-found     "true" if last_processed_uuid is a row of the dataset
                            or is empty, else "false"
@@ -118,6 +122,10 @@ class EmbeddingStreamServiceAsyncStub(EmbeddingStreamServiceStub):
                            the same rows
       dataset-rows         rows in the whole dataset
       dataset-dimension    floats per vector
+      dataset-ids          "made" if the ids were made when the dataset was
+                           converted, so that another conversion may give the
+                           same rows other ids: rows that are merged by id would
+                           be there twice. Else the header isn't there
       rows-remaining       rows that this call is going to send
       checkpoint-found     "true" if last_processed_uuid is a row of the dataset
                            or is empty, else "false"
@@ -175,6 +183,10 @@ class EmbeddingStreamServiceServicer(metaclass=_abc_1.ABCMeta):
                            the same rows
       dataset-rows         rows in the whole dataset
       dataset-dimension    floats per vector
+      dataset-ids          "made" if the ids were made when the dataset was
+                           converted, so that another conversion may give the
+                           same rows other ids: rows that are merged by id would
+                           be there twice. Else the header isn't there
       rows-remaining       rows that this call is going to send
       checkpoint-found     "true" if last_processed_uuid is a row of the dataset
                            or is empty, else "false"

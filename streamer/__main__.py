@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from convert.terminal import Command, complain, complain_of, take_any_text
+from convert.streams import prepare_streams
+from convert.terminal import Command, complain, complain_of, ends_by_signal
 from streamer import __version__
 from streamer.commands.say import record
 from streamer.diagnosis import be_diagnosable
@@ -69,25 +70,27 @@ def main() -> None:
     """Stream embeddings from an Arrow file that `python -m convert` made.
 
     Exit codes: 0 done, 1 something is wrong with a file, a peer, the database or a row, 2
-    wrong options or settings.
+    wrong options or settings, 3 (pull alone) the server has another dataset than the table,
+    130 or 143 ended by SIGINT or SIGTERM (a server ends with 0).
     """
 
 
 def run() -> None:
     """Run the command; what is wrong becomes one line and an exit code."""
     be_diagnosable()
-    take_any_text()
-    try:
-        main(prog_name="python -m streamer")
-    except StreamerError as error:
-        complain_of(error)
-        record(f"error: {error}", logging.ERROR)
-        sys.exit(error.exit_code)
-    except Exception:  # nobody has foreseen it
-        for line in traceback.format_exc().splitlines():
-            complain(line)
-            record(line, logging.CRITICAL)
-        sys.exit(1)
+    with ends_by_signal():
+        prepare_streams()
+        try:
+            main(prog_name="python -m streamer")
+        except StreamerError as error:
+            complain_of(error)
+            record(f"error: {error}", logging.ERROR)
+            sys.exit(error.exit_code)
+        except Exception:  # nobody has foreseen it
+            for line in traceback.format_exc().splitlines():
+                complain(line)
+                record(line, logging.CRITICAL)
+            sys.exit(1)
 
 
 if __name__ == "__main__":

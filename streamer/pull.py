@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 from streamer.batch_schema import id_kind_of
+from streamer.client.progress import MADE_IDS
 from streamer.client.upload_segments import id_text
 from streamer.dataset_file import id_matrix
 from streamer.errors import DecodeError
@@ -49,12 +50,16 @@ class Load(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a pull is about to do: None where the server doesn't say how much there is."""
+    """What a pull is about to do: None where the server doesn't say how much there is.
+
+    `repeats_rows`: rows of another dataset stay in the table, maybe the same under other ids.
+    """
 
     dataset_rows: int | None
     rows_left: int | None
     dimension: int | None
     resumes_after: str
+    repeats_rows: bool
 
 
 class Pulled(NamedTuple):
@@ -87,7 +92,8 @@ def pull(
     """
     with clear_errors():
         checkpoints = Checkpoints(connection, name.schema)
-        checkpoint = None if restart else checkpoints.load(name.oid(connection))
+        known = checkpoints.load(name.oid(connection))
+    checkpoint = None if restart else known
     if checkpoint and not checkpoint.rows:  # nothing of that dataset is in the table
         checkpoint = None
     after = checkpoint.last_id if checkpoint else ""
@@ -101,7 +107,13 @@ def pull(
     ):
         dataset = stream.dataset
         check_position(checkpoint, dataset)
-        announce(Plan(dataset.rows, dataset.rows_remaining, dataset.dimension, after))
+        repeats_rows = (
+            dataset.ids == MADE_IDS
+            and known is not None
+            and known.fingerprint != dataset.fingerprint
+            and name.has_rows(connection)
+        )
+        announce(Plan(dataset.rows, dataset.rows_remaining, dataset.dimension, after, repeats_rows))
         loads = loads_of(stream, load_bytes)
         load = next(loads, None)
         dimension = load.dimension if load else dataset.dimension

@@ -10,6 +10,7 @@ import psycopg
 
 from convert.foreign_text import quoted
 from streamer.client.failures import DatasetChangedError, ServerFailedError
+from streamer.client.progress import MADE_IDS, DatasetHeaders
 from streamer.client.upload_segments import id_text
 from streamer.errors import InvalidRequestError, Status, StreamerError
 from streamer.sinks import checkpoints
@@ -22,10 +23,16 @@ if TYPE_CHECKING:
 
     from convert.id_text import IdKind
     from streamer.client.client import BatchStream, EmbeddingClient
-    from streamer.client.progress import DatasetHeaders
     from streamer.sinks.checkpoints import Checkpoint
     from streamer.sinks.table import CopyRows
 
+_ADVICE = "--restart writes all of its rows over those of the same id."
+# Of `convert` where the source has no ids that it keeps.
+_MADE_ADVICE = (
+    "Its ids were made when it was converted (dataset-ids: made), others than before for the same"
+    " rows: after --restart every row would be there twice. Empty the table first; or keep the"
+    " source's ids, or convert with --ids uuid5 --id-from COLUMN, which gives equal rows equal ids."
+)
 # "COPY jobs, line 7, column vector" in whatever language; the column only if it is to blame.
 _COPY_LINE = re.compile(r"COPY .+?, \D*(\d+)(\D*)")
 
@@ -34,6 +41,7 @@ class OtherDatasetError(StreamerError):
     """The table was loaded from another dataset than the server has now."""
 
     status = Status.FAILED_PRECONDITION
+    exit_code = 3
 
 
 def read_after(
@@ -78,12 +86,13 @@ def explained(
         checkpoint = last_checkpoint()
         if not checkpoint or not checkpoint.rows:
             raise
-        if isinstance(error, ServerFailedError) and _is_served(client, checkpoint.fingerprint):
+        dataset = _served(client)
+        if isinstance(error, ServerFailedError) and dataset.fingerprint == checkpoint.fingerprint:
             _refuse(checkpoint, "which is no row of it")
         message = (
             f"the table has {checkpoint.rows:,} rows of dataset {checkpoint.fingerprint[:12]},"
-            f" up to {checkpoint.last_id}, and the server has another dataset now. --restart writes"
-            f" all of its rows over those of the same id. ({error})"
+            f" up to {checkpoint.last_id}, and the server has another dataset now. "
+            f"{_MADE_ADVICE if dataset.ids == MADE_IDS else _ADVICE} ({error})"
         )
         raise OtherDatasetError(message) from None
 
@@ -111,10 +120,11 @@ def _place(error: psycopg.Error, rows: CopyRows, kind: IdKind) -> str:
     return f"a row from {first} to {last}"
 
 
-def _is_served(client: EmbeddingClient, fingerprint: str) -> bool:
+def _served(client: EmbeddingClient) -> DatasetHeaders:
+    """Return what the server says of the dataset that it has now, as far as it answers."""
     with contextlib.suppress(StreamerError), client.batches(chunk_size=1) as stream:
-        return stream.dataset.fingerprint == fingerprint
-    return False
+        return stream.dataset
+    return DatasetHeaders()
 
 
 def _refuse(checkpoint: Checkpoint, problem: str) -> NoReturn:

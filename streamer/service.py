@@ -208,12 +208,14 @@ class EmbeddingService:
 
 def _headers(dataset: OpenDataset, rows: RowsAfter) -> tuple[tuple[str, str], ...]:
     info = dataset.store.info
+    made = (("dataset-ids", "made"),) if info.ids_made else ()
     return (
         ("dataset-fingerprint", info.fingerprint),
         ("dataset-rows", str(info.rows)),
         ("dataset-dimension", str(info.dimension)),
         ("rows-remaining", str(rows.rows)),
         ("checkpoint-found", "true" if rows.checkpoint_found else "false"),
+        *made,
         VERSION_HEADER,
     )
 

@@ -20,7 +20,9 @@ _MAY_IMPORT: dict[str, set[str]] = {
     "proto": set(),
     "convert.foreign_text": set(),
     "convert.errors": set(),
-    "convert.terminal": set(),
+    "convert.signals": set(),
+    "convert.terminal": {"convert.signals"},
+    "convert.streams": {"convert.terminal"},
     "convert.tables": set(),
     "convert.settings": set(),
     "convert.id_text": set(),
@@ -33,6 +35,10 @@ _MAY_IMPORT: dict[str, set[str]] = {
     "convert.vectors": {"convert.pickle_reader", "convert.validation", "convert.columns"},
     "convert.ids": {
         "convert.pickle_reader", "convert.validation", "convert.id_text", "convert.errors",
+    },
+    "convert.columns.named_ids": {
+        "convert.columns", "convert.pickle_reader", "convert.validation", "convert.ids",
+        "convert.id_text", "convert.errors",
     },
     "convert.arrow_file": {
         "convert.columns", "convert.pickle_reader", "convert.sources", "convert.errors",
@@ -57,10 +63,10 @@ _MAY_IMPORT: dict[str, set[str]] = {
     "convert.memory": set(),
     "convert.problems": set(),
     "convert.order": {"convert.id_text"},
-    "convert.options": {"convert.ids", "convert.schema"},
+    "convert.options": {"convert.ids", "convert.columns", "convert.schema"},
     "convert.preconditions": {"convert.options", "convert.sources", "convert.errors"},
     "convert.column_bytes": {"convert.pickle_reader"},
-    "convert.report": {"convert.schema", "convert.tables"},
+    "convert.report": {"convert.schema", "convert.errors", "convert.tables"},
     "convert.permute": set(),
     "convert.background_file": set(),
     "convert.ipc": {"convert.schema"},
@@ -68,7 +74,7 @@ _MAY_IMPORT: dict[str, set[str]] = {
         "convert.permute", "convert.background_file", "convert.ipc", "convert.id_text",
         "convert.schema", "convert.dataset.dictionary_order", "convert.dataset.large_text",
     },
-    "convert.atomic": {"convert.errors"},
+    "convert.atomic": {"convert.errors", "convert.signals"},
     "convert.rejects": {"convert.atomic", "convert.problems", "convert.errors"},
     "convert.reading": {
         "convert.pickle_reader", "convert.validation", "convert.vectors", "convert.ids",
@@ -143,6 +149,7 @@ _MAY_IMPORT: dict[str, set[str]] = {
     },
     "streamer.sinks": {
         "streamer.codec", "streamer.row_check", "streamer.dataset_file", "streamer.errors",
+        "convert.signals",
     },
     "streamer.pull": {
         "convert.id_text", "streamer.client", "streamer.sinks", "streamer.batch_schema",
@@ -157,8 +164,8 @@ _MAY_IMPORT: dict[str, set[str]] = {
     "streamer.diagnosis": {"streamer.logs"},
     "streamer.logs": {"streamer.log_file"},
     "streamer.commands": {"streamer", "convert"},
-    "streamer.cli": {"streamer", "convert.settings"},
-    "streamer.__main__": {"streamer", "convert.terminal"},
+    "streamer.cli": {"streamer", "convert.id_text", "convert.settings"},
+    "streamer.__main__": {"streamer", "convert.streams", "convert.terminal"},
 }  # fmt: skip
 # Parts that are pure: no network, no files, no clocks, no logging.
 _PURE = (

@@ -27,6 +27,7 @@ from streamer.client.failures import (
     NoProgressError,
     ServerFailedError,
 )
+from streamer.client.progress import DatasetHeaders
 from streamer.dataset import Dataset
 from streamer.engines.tls import Certificates
 from streamer.errors import InvalidRequestError, Status
@@ -157,7 +158,7 @@ def test_ulids_are_checkpoints_too(targets: dict[str, str], kind: str, rpc: Rpc)
 def test_dataset_says_what_is_served(targets: dict[str, str], kind: str, when: str) -> None:
     """Whenever it is asked, and no row is lost by it."""
     after = id_texts(_FILE)[9]
-    expected = (FINGERPRINT, _ROWS, _DIMENSION, _ROWS - 10, True)
+    expected = DatasetHeaders(FINGERPRINT, _ROWS, _DIMENSION, _ROWS - 10, checkpoint_found=True)
     with connect(kind, targets["jobs"]) as client, client.batches(after, 7) as stream:
         batches: list[pa.RecordBatch] = []
         if when in ("before", "twice"):
@@ -173,7 +174,8 @@ def test_dataset_says_what_is_served(targets: dict[str, str], kind: str, when: s
 def test_empty_dataset_has_headers_and_no_rows(targets: dict[str, str], rpc: Rpc) -> None:
     """The sync client's part; grpc.aio may lose the headers of an answer without messages."""
     with connect("sync", targets["empty"]) as client, client.batches(rpc=rpc) as stream:
-        assert (FINGERPRINT, 0, _DIMENSION, 0, True) == stream.dataset
+        expected = DatasetHeaders(FINGERPRINT, 0, _DIMENSION, 0, checkpoint_found=True)
+        assert expected == stream.dataset
         assert [] == list(stream)
 
 

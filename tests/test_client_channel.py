@@ -260,4 +260,4 @@ def test_certificate_file_that_cannot_be_read_is_named(tmp_path: Path, which: st
     for wrong in (tmp_path / "none.pem", tmp_path):
         with pytest.raises(ChannelError, match=f"{wrong}: ") as error:
             tls_credentials(**{**files, which: wrong})
-        assert 2 == error.value.exit_code
+        assert 1 == error.value.exit_code

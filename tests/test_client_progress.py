@@ -230,11 +230,12 @@ def test_statuses_that_are_worth_a_try(status: Status) -> None:
             DatasetHeaders("ab", 7, 3, 0, checkpoint_found=True),
         ),
         ({"checkpoint-found": "false"}, DatasetHeaders(checkpoint_found=False)),
+        ({"dataset-ids": "made"}, DatasetHeaders(ids="made")),
         ({"rows-remaining": "-1", "dataset-rows": "x", "dataset-dimension": ""}, DatasetHeaders()),
         ({"rows-remaining": ".5", "dataset-rows": "5 ", "checkpoint-id": "1"}, DatasetHeaders()),
         ({"rows-remaining": "\u00b2", "dataset-rows": "9" * 5000}, DatasetHeaders()),
     ],
-    ids=["none", "all", "not found", "wrong", "lenient", "hostile"],
+    ids=["none", "all", "not found", "made", "wrong", "lenient", "hostile"],
 )  # fmt: skip
 def test_headers_are_what_the_metadata_say(
     metadata: dict[str, str | bytes], expected: DatasetHeaders

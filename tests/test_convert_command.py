@@ -215,7 +215,7 @@ def test_without_anything_the_default_paths_are_used(tmp_path: Path) -> None:
     p.write_pickle(tmp_path / "data" / "processed_recruitment_data.pkl", p.make_records())
     found = run()
 
-    assert (2, 0) == (missing.exit_code, found.exit_code)
+    assert (1, 0) == (missing.exit_code, found.exit_code)
     assert "data/processed_recruitment_data.pkl: No such file" in missing.stderr
     assert 6 == p.info_of(tmp_path / "data" / "processed_recruitment_data.arrow").rows
 
@@ -359,23 +359,23 @@ def test_a_wrong_option_ends_with_exit_code_2(
 
 
 @pytest.mark.parametrize(
-    ("content", "code", "said"),
+    ("content", "said"),
     [
-        (None, 2, "No such file"),
-        ("folder", 2, "has no .arrow, .arrows, .csv, .feather, "),
-        (b"no pickle", 2, "is text, but neither JSON Lines nor CSV"),
-        ({"id": 1}, 2, "it holds a dict of 1, not a list of dicts, a DataFrame, or a dict"),
-        ([], 2, "has no rows"),
-        ([{"id": 1}], 2, "there is no column 'company_name' or 'Company Name' for company_name"),
-        ([{**p.make_records()[0], "id": 1}], 1, "1 of 1 rows are invalid"),
-        (p.make_records() * 2, 1, "6 ids are repeated"),
+        (None, "No such file"),
+        ("folder", "has no .arrow, .arrows, .csv, .feather, "),
+        (b"no pickle", "is text, but neither JSON Lines nor CSV"),
+        ({"id": 1}, "it holds a dict of 1, not a list of dicts, a DataFrame, or a dict"),
+        ([], "has no rows"),
+        ([{"id": 1}], "there is no column 'company_name' or 'Company Name' for company_name"),
+        ([{**p.make_records()[0], "id": 1}], "1 of 1 rows are invalid"),
+        (p.make_records() * 2, "6 ids are repeated"),
     ],
     ids=["missing", "folder", "no pickle", "dict", "empty", "columns", "invalid", "repeated"],
 )
-def test_what_cannot_be_converted_has_an_exit_code(
-    content: Any, code: int, said: str, tmp_path: Path
+def test_what_cannot_be_converted_ends_with_exit_code_1(
+    content: Any, said: str, tmp_path: Path
 ) -> None:
-    """2 for a source that can't be read, 1 for rows; one error, no traceback, nothing written."""
+    """One error, no traceback, nothing written."""
     source = tmp_path / "jobs.pkl"
     if content == "folder":
         source.mkdir()
@@ -386,7 +386,7 @@ def test_what_cannot_be_converted_has_an_exit_code(
     before = _names(tmp_path)
     result = run(source, "--ids", "keep")
 
-    assert code == result.exit_code
+    assert 1 == result.exit_code
     assert [1] == [result.stderr.count("error: ")]
     assert said in result.stderr
     assert isinstance(result.exception, SystemExit)
@@ -409,7 +409,7 @@ def test_a_refused_global_is_shown_without_control_characters(tmp_path: Path) ->
     source.write_bytes(p.pickled(p.named("os\x1b[2J", "system\n\r\ud800")))
     result = run(source)
 
-    assert 2 == result.exit_code
+    assert 1 == result.exit_code
     assert "\x1b" not in result.stderr
     assert "\r" not in result.stderr
 

@@ -174,11 +174,11 @@ def test_names_are_listed_with_the_byte_where_each_comes_first(tmp_path: Path) -
 def test_a_pickle_that_would_run_code_is_looked_at_and_runs_nothing(
     gadget: str, tmp_path: Path
 ) -> None:
-    """Exit code 2; the name is listed with its byte; what it would have done isn't done."""
+    """Exit code 1; the name is listed with its byte; what it would have done isn't done."""
     (tmp_path / "jobs.pkl").write_bytes(f.GADGETS[gadget](tmp_path / "canary"))
     process = _real(tmp_path, "jobs.pkl")
 
-    assert 2 == process.returncode
+    assert 1 == process.returncode
     assert re.search(rf"^  {re.escape(gadget)} \(\d+\)$", process.stdout, re.MULTILINE)
     assert f"names {gadget}, which no embeddings pickle needs" in process.stderr
     assert "Traceback" not in process.stderr
@@ -192,7 +192,7 @@ def test_rows_before_something_that_is_refused_are_said(tmp_path: Path) -> None:
     result = _run(tmp_path / "jobs.pkl")
     said = _said(result.output)
 
-    assert 2 == result.exit_code
+    assert 1 == result.exit_code
     assert re.fullmatch(r"8,192 before the error", said["rows"])
     assert "int" == said["a"]
     assert "row 9000 is a list of 1, not a dict" in result.output
@@ -211,13 +211,13 @@ def test_objects_are_said_by_their_classes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cut", [1, 1000, 200_000])
 def test_a_damaged_file_is_said_until_the_damage(cut: int, tmp_path: Path) -> None:
-    """Rows, columns and names that were read before, the error with its byte, exit code 2."""
+    """Rows, columns and names that were read before, the error with its byte, exit code 1."""
     content = pickle.dumps(p.make_records(9000, 4), 4)
     (tmp_path / "jobs.pkl").write_bytes(content[:-cut])
     process = _real(tmp_path, "jobs.pkl")
     said = _said(process.stdout)
 
-    assert 2 == process.returncode
+    assert 1 == process.returncode
     assert re.fullmatch(r"(4,096|8,192) before the error", said["rows"])
     assert "str" == said["id"].split("  ")[0]
     assert re.search(r"^error: .*jobs\.pkl is not a whole pickle.*\(at byte \d+\)$",
@@ -236,13 +236,13 @@ _UNREADABLE: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("case", _UNREADABLE)
-def test_what_cannot_be_read_has_exit_code_2(case: str, tmp_path: Path) -> None:
+def test_what_cannot_be_read_has_exit_code_1(case: str, tmp_path: Path) -> None:
     """One error, no traceback."""
     make, said = _UNREADABLE[case]
     make(tmp_path / "jobs")
     result = _run(tmp_path / "jobs")
 
-    assert 2 == result.exit_code
+    assert 1 == result.exit_code
     assert 1 == result.stderr.count("error: ")
     assert said in result.stderr
     assert isinstance(result.exception, SystemExit)
@@ -255,7 +255,7 @@ def test_a_damaged_part_of_a_folder_is_named(tmp_path: Path) -> None:
     (folder / "2.parquet").write_bytes(b"PAR1")
     result = _run(folder)
 
-    assert 2 == result.exit_code
+    assert 1 == result.exit_code
     assert "9 before the error" == _said(result.output)["rows"]
     assert "2.parquet" in result.stderr
 
@@ -276,7 +276,7 @@ def test_nothing_in_a_file_reaches_the_terminal_as_a_command(shape: str, tmp_pat
         p.write_pickle(path, records if shape == "records" else pd.DataFrame(records))
     process = _real(tmp_path, "jobs.pkl")
 
-    assert (2 if shape == "refused" else 0) == process.returncode
+    assert (1 if shape == "refused" else 0) == process.returncode
     assert r"\x1b]0;owned\x07\x1b[2J\r" in process.stdout
     said = process.stdout + process.stderr.partition("error: ")[2]
     assert not [char for char in said if char != "\n" and not char.isprintable()]

@@ -189,14 +189,14 @@ _REFUSED_BY_COMMAND: dict[str, tuple[Callable[[Path], bytes], str]] = {
 
 
 @pytest.mark.parametrize("case", _REFUSED_BY_COMMAND)
-def test_the_command_refuses_with_exit_code_2_and_writes_nothing(case: str, tmp_path: Path) -> None:
+def test_the_command_refuses_with_exit_code_1_and_writes_nothing(case: str, tmp_path: Path) -> None:
     """One line says what was refused; no traceback, no output, nothing left behind."""
     gadget, said = _REFUSED_BY_COMMAND[case]
     _written(tmp_path, gadget(tmp_path / "canary"))
 
     process = p.run_convert(tmp_path, "source.pkl", "--skip-invalid")
 
-    assert 2 == process.returncode
+    assert 1 == process.returncode
     assert said in process.stderr.splitlines()[-1]
     assert "Traceback" not in process.stderr
     assert ["source.pkl"] == [path.name for path in tmp_path.iterdir()]

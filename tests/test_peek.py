@@ -244,10 +244,11 @@ def test_nothing_listening_is_one_line() -> None:
 
 @pytest.mark.parametrize("after", ["nonsense", "0" * 36])
 def test_malformed_id_is_one_line(targets: dict[str, str], after: str) -> None:
-    """Quoted."""
-    line = _complaint("--from", targets["jobs"], "--after", after)
+    """Quoted; a wrong option, about which no server is asked."""
+    done = _peek("--from", targets["jobs"], "--after", after)
 
-    assert f"'{after}' is not a UUID in canonical form" in line
+    assert 2 == done.returncode
+    assert f"'{after}' is not a UUID in canonical form" in done.stderr
 
 
 def test_id_of_the_other_kind_is_one_line(targets: dict[str, str]) -> None:
@@ -268,10 +269,7 @@ def test_id_of_the_other_kind_is_one_line(targets: dict[str, str]) -> None:
         ["--from", "localhost:1", "-n", "x"],
         ["--from", "localhost:1", "--tls-cert", "pyproject.toml"],
         ["--from", "localhost:1", "--tls-key", "pyproject.toml"],
-        ["--from", "localhost:1", "--tls-ca", "none.pem"],
-        ["--from", "localhost:1", "--tls-ca", "pyproject.toml"],
         ["--from", "localhost:1", "--tls-ca", "tests"],
-        ["--from", "localhost:1", "--tls-cert", "README.md", "--tls-key", "README.md"],
     ],
     ids=lambda arguments: " ".join(arguments) or "none",
 )
@@ -282,6 +280,23 @@ def test_wrong_options_are_the_callers(arguments: list[str]) -> None:
 
     assert 2 == code, out.exception
     assert isinstance(out.exception, ChannelError) or "Error: " in out.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--tls-ca", "none.pem"],
+        ["--tls-ca", "pyproject.toml"],
+        ["--tls-cert", "README.md", "--tls-key", "README.md"],
+    ],
+    ids=" ".join,
+)
+def test_files_that_are_no_certificates_are_no_wrong_options(arguments: list[str]) -> None:
+    """Exit code 1, as of any file, and the reason; nobody is called."""
+    out = CliRunner().invoke(main, ["peek", "--from", "localhost:1", *arguments])
+
+    assert isinstance(out.exception, ChannelError)
+    assert 1 == out.exception.exit_code
 
 
 def test_peek_over_tls(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from streamer.errors import DecodeError
-from streamer.sinks.database import AddressError, DatabaseError, TargetError, connect
+from streamer.sinks.database import DatabaseError, EmbeddedError, TargetError, connect
 from tests.postgres import TABLE, new_database, run, session_url
 from tests.pulling import pull
 from tests.scripted_server import Headers, Rows, ScriptedServer, Sound, embeddings
@@ -106,7 +106,7 @@ def test_somebodys_folder_is_not_made_a_databases(tmp_path: Path) -> None:
     before = (tmp_path / "letters").stat()
     for place in ("letters", "file", "file/x/y"):
         done = pull("127.0.0.1:1", f"embedded:{tmp_path / place}")
-        assert isinstance(done.error, AddressError), place
+        assert isinstance(done.error, EmbeddedError), place
 
     assert (before.st_uid, before.st_mode) == (
         (tmp_path / "letters").stat().st_uid, (tmp_path / "letters").stat().st_mode,

@@ -124,6 +124,40 @@ def test_another_dataset_is_refused(
     _assert_first(url, rows)
 
 
+@pytest.mark.parametrize("same_ids", [True, False])
+def test_another_dataset_whose_ids_were_made_is_refused_with_the_reason(
+    url: str, file: Path, *, same_ids: bool
+) -> None:
+    """After --restart each row would be there twice: that is said, not advised."""
+    with serving(file) as source:
+        pull(source, url)
+        changed = with_info(_other_dataset(file, same_ids=same_ids), ids="made")
+        write_file(file.with_name("made"), changed).replace(file)
+        done = pull(source, url)
+
+    assert isinstance(done.error, OtherDatasetError)
+    assert 3 == done.error.exit_code
+    assert "--restart every row would be there twice. Empty the table first" in str(done.error)
+    assert "--ids uuid5 --id-from COLUMN" in str(done.error)
+    _assert_first(url, 1000)
+
+
+def test_restart_warns_of_made_ids_beside_rows_of_another_dataset(url: str, file: Path) -> None:
+    """Not where the table is empty, as it should be, nor when it was loaded from this one."""
+    with serving(file) as source:
+        pull(source, url)
+        changed = with_info(_other_dataset(file, same_ids=False), ids="made")
+        write_file(file.with_name("made"), changed).replace(file)
+        beside = pull(source, url, "--restart")
+        again = pull(source, url, "--restart")
+        run(url, f"TRUNCATE {_NAME}; UPDATE embedding_streamer_checkpoint SET fingerprint = 'x'")
+        into_empty = pull(source, url, "--restart")
+
+    said = "rows of both are there twice. Empty the table before --restart"
+    assert [True, False, False] == [said in o.output for o in (beside, again, into_empty)]
+    assert [None] * 3 == [outcome.error for outcome in (beside, again, into_empty)]
+
+
 def test_restart_takes_another_dataset(url: str, file: Path) -> None:
     """Rows of the same id are overwritten; the checkpoint is the new dataset's."""
     with serving(file) as source:

@@ -350,6 +350,17 @@ def test_headers_describe_the_dataset_and_the_call(service: Service, batch: pa.R
     assert expected == reply.headers
 
 
+@pytest.mark.parametrize("rpc", ["GetEmbeddings", "StreamEmbedding"])
+def test_made_ids_are_a_header(serve: Callable[..., Service], tmp_path: Path, rpc: str) -> None:
+    """`dataset-ids: made`; of other datasets, and of those of before, nothing is said."""
+    batch = make_batch(5)
+    made = write_file(tmp_path / "made.arrow", with_info(batch, ids="made"))
+    kept = write_file(tmp_path / "kept.arrow", batch)
+
+    assert "made" == serve(made).call(rpc, make_request("")).headers["dataset-ids"]
+    assert "dataset-ids" not in serve(kept).call(rpc, make_request("")).headers
+
+
 def test_missing_dataset_is_not_found_until_it_is_there(
     serve: Callable[..., Service], tmp_path: Path
 ) -> None:

@@ -238,7 +238,7 @@ def test_files_that_will_not_do_at_start_are_named(
     tmp_path: Path,
     wrong: tuple[str, Callable[[bytes], bytes | None]],
 ) -> None:
-    """TlsError has the variable in its text, and an exit code for wrong settings."""
+    """TlsError has the variable in its text, and the exit code of all files."""
     paths = {"TLS_CERT": files.certificate, "TLS_KEY": files.key}
     paths["TLS_CLIENT_CA"] = tmp_path / "clients.pem"
     ca.cert_pem.write_to_path(paths["TLS_CLIENT_CA"])
@@ -251,7 +251,7 @@ def test_files_that_will_not_do_at_start_are_named(
 
     with pytest.raises(TlsError, match=variable) as failure:
         Certificates(*paths.values())
-    assert 2 == failure.value.exit_code
+    assert 1 == failure.value.exit_code
 
 
 def test_encrypted_key_is_an_error_and_no_question(files: Files) -> None:

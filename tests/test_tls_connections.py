@@ -325,7 +325,7 @@ def test_serve_takes_certificates_from_the_environment(
 def test_serve_names_the_variable_whose_file_will_not_do(
     files: Files, tmp_path: Path, variable: str, value: str
 ) -> None:
-    """Exit code 2 and one line, no traceback."""
+    """Exit code 1 and one line, no traceback."""
     environment = _environment(TLS_CERT=str(files.certificate), TLS_KEY=str(files.key))
     write_dataset(tmp_path / "jobs.arrow")
     done = subprocess.run(
@@ -334,6 +334,6 @@ def test_serve_names_the_variable_whose_file_will_not_do(
         timeout=PATIENCE_SECONDS, check=False,
     )  # fmt: skip
 
-    assert 2 == done.returncode
+    assert 1 == done.returncode
     assert variable in done.stderr
     assert "Traceback" not in done.stderr

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamer.cli.channel_options import credentials, tls_options
-from streamer.cli.options import FROM, log_as
+from streamer.cli.options import FROM, RowId, log_as
 from streamer.commands.peek import peek
 from streamer.config import load_settings
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command("peek", epilog="Settings (see README.md): LOG_FILE, LOG_LEVEL.")
 @FROM
-@click.option("--after", default="", metavar="ID", help="Begin after this id.")
+@click.option("--after", type=RowId(), default="", help="Begin after this id.")
 @click.option(
     "-n", "rows", type=click.IntRange(0), help="Show so many rows, and don't count the rest."
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from streamer.cli.channel_options import HostPort, credentials, tls_options
-from streamer.cli.options import log_as
+from streamer.cli.options import RowId, log_as
 from streamer.commands.upload import UploadOptions, upload
 from streamer.config import load_settings
 
@@ -29,7 +29,7 @@ Examples:
     help="The Batch Server. [BATCH_SERVER_HOST:BATCH_SERVER_PORT, else localhost:50052]",
 )  # fmt: skip
 @click.option(
-    "--after", metavar="ID", help="Begin after this id, whatever was uploaded before."
+    "--after", type=RowId(), help="Begin after this id, whatever was uploaded before."
 )  # fmt: skip
 @click.option(
     "--restart", is_flag=True, help="Begin at the first row, whatever was uploaded before."

@@ -31,6 +31,10 @@ _DETAILS_KEY = "grpc-status-details-bin"
 class ChannelError(StreamerError):
     """A certificate file can't be used."""
 
+
+class LoneCertificateError(ChannelError):
+    """A client's certificate was given without its key, or the key without it."""
+
     exit_code = 2
 
 
@@ -69,7 +73,7 @@ def tls_credentials(
     """
     if (certificate is None) != (key is None):
         message = "the client's certificate and its key belong together"
-        raise ChannelError(message)
+        raise LoneCertificateError(message)
     try:
         return TlsCredentials(ca, certificate, key)
     except OSError as error:

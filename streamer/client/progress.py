@@ -34,13 +34,16 @@ if TYPE_CHECKING:
 
     from streamer.retry import Backoff
 
+# What `dataset-ids` says of ids that another conversion of the same rows may not give them.
+MADE_IDS = "made"
 _NUMBER = re.compile("[0-9]{1,4000}")  # Python takes 4,300 digits
 
 
 class DatasetHeaders(NamedTuple):
     """What the response headers say; None where the server doesn't (the proto asks for it).
 
-    `rows` are those of the dataset, `rows_remaining` those after the checkpoint.
+    `rows` are those of the dataset, `rows_remaining` those after the checkpoint. `ids` may be
+    MADE_IDS.
     """
 
     fingerprint: str | None = None
@@ -48,6 +51,7 @@ class DatasetHeaders(NamedTuple):
     dimension: int | None = None
     rows_remaining: int | None = None
     checkpoint_found: bool | None = None
+    ids: str | None = None
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str | bytes]) -> DatasetHeaders:
@@ -55,14 +59,17 @@ class DatasetHeaders(NamedTuple):
             text = str(metadata.get(name))
             return int(text) if _NUMBER.fullmatch(text) else None
 
+        def text(name: str) -> str | None:
+            return None if metadata.get(name) is None else str(metadata[name])
+
         found = metadata.get("checkpoint-found")
-        fingerprint = metadata.get("dataset-fingerprint")
         return cls(
-            fingerprint=None if fingerprint is None else str(fingerprint),
+            fingerprint=text("dataset-fingerprint"),
             rows=number("dataset-rows"),
             dimension=number("dataset-dimension"),
             rows_remaining=number("rows-remaining"),
             checkpoint_found=None if found is None else found == "true",
+            ids=text("dataset-ids"),
         )
 
 

@@ -17,6 +17,8 @@ from streamer.verify import verify_vectors
 if TYPE_CHECKING:
     from pathlib import Path
 
+_MADE = ", made: another conversion may make others"
+
 
 def info(path: Path) -> None:
     """Print what is in the file at `path`."""
@@ -27,7 +29,7 @@ def info(path: Path) -> None:
         "source": store.info.source,
         "rows": f"{store.info.rows:,} in {len(batches)} record batches",
         "dimension": store.info.dimension,
-        "ids": store.info.id_kind,
+        "ids": f"{store.info.id_kind}{_MADE if store.info.ids_made else ''}",
         "first id": _id_text(store, batches[0].slice(0, 1)) if batches else "none",
         "last id": _id_text(store, batches[-1].slice(batches[-1].num_rows - 1))
         if batches

@@ -51,6 +51,8 @@ def peek(
         first = list(_until(stream, rows)) if rows else []
         seconds = time.monotonic() - begin
         for name, value in headers._asdict().items():
+            if name == "ids" and value is None:  # said of made ones alone
+                continue
             line = f"{name.replace('_', ' '):<16} {_said(value)}"
             console.print(line)
             record(line)

@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from streamer.pull import Plan, Pulled
     from streamer.sinks.table import OnConflict
 
+_REPEATS_ROWS = (
+    "warning: the ids of this dataset were made when it was converted, and the table has rows of"
+    " another one, which stay: rows of both are there twice. Empty the table before --restart"
+)
+
 
 def pull_into_table(
     settings: Settings,
@@ -66,6 +71,8 @@ def pull_into_table(
                     if plan.dimension is not None:
                         check_index(index, plan.dimension)
                     say(_announcement(plan))
+                    if plan.repeats_rows:
+                        warn(_REPEATS_ROWS)
                     bar.expect(rows, done)
 
                 pulled = pull(

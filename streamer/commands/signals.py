@@ -65,7 +65,7 @@ def _look_again(look_again: Callable[[], None]) -> None:
 
 def outlive_hangups() -> None:
     """Let no SIGHUP end a server that is still starting, unless its terminal is closed."""
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL and not has_terminal():
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and not has_terminal():
         signal.signal(signal.SIGHUP, lambda _number, _frame: None)
 
 

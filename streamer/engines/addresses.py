@@ -28,6 +28,12 @@ class AddressError(StreamerError):
     """The server can't listen on the address it was given."""
 
 
+class NoAddressError(AddressError):
+    """This is no address."""
+
+    exit_code = 2
+
+
 def any_host() -> str:
     """Return the host that stands for all of this machine's addresses, IPv6's where it has any."""
     return "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104 - what is asked for
@@ -60,7 +66,7 @@ def listening_sockets(host: str, port: int) -> list[socket.socket]:
         raise AddressError(message) from None
     except ValueError:  # what no resolver is asked for, such as a label of 64 characters
         message = f"can't listen on {quoted(host)}: it is neither a name nor an address"
-        raise AddressError(message) from None
+        raise NoAddressError(message) from None
     return listeners
 
 
@@ -162,7 +168,7 @@ def _socket_path(host: str) -> str:
         why = f"the path is too long: a socket file's has {_MAX_SOCKET_PATH_BYTES} bytes at most"
     if why:
         message = f"can't listen on {quoted(host)}: {why}"
-        raise AddressError(message)
+        raise NoAddressError(message)
     return path
 
 

@@ -29,9 +29,7 @@ _TLS_1_2_SUITES = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 
 class TlsError(StreamerError):
-    """TLS_CERT, TLS_KEY or TLS_CLIENT_CA can't be used."""
-
-    exit_code = 2
+    """The file of TLS_CERT, TLS_KEY or TLS_CLIENT_CA can't be used."""
 
 
 class _UnreadableError(TlsError):

@@ -11,18 +11,16 @@ import json
 import logging
 import os
 import re
-import signal
 import socket
-import sys
-import threading
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import psycopg
 from psycopg import conninfo, errors
 
+from convert.signals import endings_deferred
 from streamer.errors import Status, StreamerError
 
 if TYPE_CHECKING:
@@ -36,7 +34,6 @@ _CONNECT_SECONDS = 10
 # Rows that wait in the kernel for a database on this machine: with the 208 KiB that Linux has
 # by itself it waits for us instead, whenever we wait for the interpreter. 16 % of a pull.
 _SEND_BUFFER_BYTES = 4 << 20
-_ENDINGS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 # What won't change by itself, in English: while connecting there is no SQLSTATE to tell.
 _NO_ADMITTANCE = re.compile(r"does not exist|authentication failed|pg_hba\.conf")
 # Classes of SQLSTATE: connection exceptions, and what an operator does (shutdowns).
@@ -81,6 +78,10 @@ class AddressError(DatabaseError):
     """This is not the address of a database."""
 
     exit_code = 2
+
+
+class EmbeddedError(DatabaseError):
+    """A server of our own can't run in this folder."""
 
 
 @contextlib.contextmanager
@@ -174,13 +175,8 @@ def creation_lock(connection: psycopg.Connection) -> None:
 
 @contextlib.contextmanager
 def _embedded(folder: Path) -> Iterator[str]:
-    if threading.current_thread() is threading.main_thread():
-        # Else the end of this process would leave PostgreSQL running.
-        for number in _ENDINGS:
-            if signal.getsignal(number) is signal.SIG_DFL:  # ignored by nohup, or a server's own
-                signal.signal(number, _end)
     with contextlib.ExitStack() as running:
-        with _signals_deferred():  # so would one that comes while it starts
+        with endings_deferred():  # one that comes while it starts would leave it running
             server = _started(folder)
             running.callback(server.cleanup)
         yield server.get_uri()
@@ -200,13 +196,13 @@ def _started(folder: Path) -> Any:  # noqa: ANN401 - of a package that has no ty
         is_foreign = folder.exists() and any(folder.iterdir())
     except OSError as error:
         message = f"{folder}: {error.strerror or error}"
-        raise AddressError(message) from None
+        raise EmbeddedError(message) from None
     if is_foreign and not (folder / "PG_VERSION").exists():
         message = (
             f"{folder} is not empty, and no folder of PostgreSQL's, or one whose first start"
             " was broken off: remove it then"
         )
-        raise AddressError(message)
+        raise EmbeddedError(message)
     _forget_dead_users(folder)
     try:
         with warnings.catch_warnings():
@@ -217,27 +213,7 @@ def _started(folder: Path) -> Any:  # noqa: ANN401 - of a package that has no ty
             f"can't start PostgreSQL in {folder} ({type(error).__name__}); {folder / 'log'} may"
             " say why. If the first start there was broken off, remove the folder"
         )
-        raise AddressError(message) from error
-
-
-@contextlib.contextmanager
-def _signals_deferred() -> Iterator[None]:
-    """Let the signals that end this process wait for the end of the body."""
-    came: list[int] = []
-    handlers: dict[signal.Signals, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        found = ((number, signal.getsignal(number)) for number in (signal.SIGINT, *_ENDINGS))
-        handlers = {number: handler for number, handler in found if handler is not None}
-    for number, handler in handlers.items():
-        if handler is not signal.SIG_IGN:
-            signal.signal(number, lambda number, _frame: came.append(number))
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        for number_that_came in came:
-            signal.raise_signal(number_that_came)
+        raise EmbeddedError(message) from error
 
 
 def _forget_dead_users(folder: Path) -> None:
@@ -246,9 +222,3 @@ def _forget_dead_users(folder: Path) -> None:
     with contextlib.suppress(OSError, ValueError, TypeError):
         pids = json.loads(path.read_text(encoding="utf-8"))
         path.write_text(json.dumps([pid for pid in pids if psutil.pid_exists(pid)]), "utf-8")
-
-
-def _end(number: int, _frame: object) -> NoReturn:
-    for again in _ENDINGS:  # a terminal that is closed may say so twice
-        signal.signal(again, signal.SIG_IGN)
-    sys.exit(128 + number)

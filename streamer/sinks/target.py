@@ -70,6 +70,12 @@ class TableName(NamedTuple):
         ).fetchone()  # fmt: skip
         return int(row[0]) if row else None
 
+    def has_rows(self, connection: psycopg.Connection) -> bool:
+        """Whether the table, which is there, has any."""
+        query = sql.SQL("SELECT EXISTS (SELECT FROM {})").format(sql.Identifier(*self))
+        row = connection.execute(query).fetchone()
+        return bool(row and row[0])
+
 
 def create_if_missing(
     connection: psycopg.Connection, name: TableName, columns: sql.Composable

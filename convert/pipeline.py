@@ -171,6 +171,9 @@ class _Conversion:
 
     def _what_to_do(self, reading: Reading) -> Iterator[str]:
         yield reading.problems.summary()
+        found = {reason.partition(" instead of ")[0] for reason in reading.problems.reasons}
+        if classes := sorted(found & self._source.globals_named.keys()):
+            yield f"objects of {', '.join(classes)} are never made: pickle text or numbers"
         if reading.foreign_ids > reading.rows // 2:
             column = self._names.by_field(self._source.columns)["id"][0]
             option = f"--ids uuid5 --id-from {shlex.quote(as_option(str(column)))}"

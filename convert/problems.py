@@ -41,6 +41,11 @@ class Problems:
     def invalid_rows(self) -> int:
         return sum(map(len, self._rows))
 
+    @property
+    def reasons(self) -> set[str]:
+        """What is wrong, without what is quoted from rows."""
+        return {reason for _field, reason in self._counts}
+
     def add(self, found: list[Problem]) -> None:
         """Add the problems of some rows, which are behind those of all calls before."""
         found = sorted(found)

@@ -39,7 +39,7 @@ _ALLOWED = (
     (python_values.timedelta, "datetime.timedelta"),
     (python_values.timezone, "datetime.timezone"),
     (python_values.decimal_number, "decimal.Decimal"),
-    (python_values.Uuid, "uuid.UUID"),
+    (python_values.UUID, "uuid.UUID"),
     (python_values.utc, "pytz._UTC"),
     (python_values.attribute, "builtins.getattr __builtin__.getattr"),
     # NumPy

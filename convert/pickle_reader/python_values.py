@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _MAX_DIGITS = 1 << 16
 
 
-class Uuid(uuid.UUID, StandIn):
+class UUID(uuid.UUID, StandIn):
     """A UUID, zero until the state says its number."""
 
     def __init__(self, args: tuple[Any, ...], data: Buffer) -> None:

@@ -209,6 +209,7 @@ _REFUSED = [
         pickled(frame(english_level=[_Level.BASIC] * ROWS)),
         words=[
             "6 x english_level: tests.shapes.objects._Level instead of text",
+            "objects of tests.shapes.objects._Level are never made: pickle text or numbers",
             "row 0: english_level",
         ],
     ),
@@ -225,7 +226,7 @@ _REFUSED = [
     refused(
         "a DataFrame of a class of its own",
         pickled(Table(frame())),
-        words=["names tests.shapes.objects.Table,"],
+        words=["names tests.shapes.objects.Table,", "pd.DataFrame(content)"],
     ),
     refused(
         "a column that is needed twice",

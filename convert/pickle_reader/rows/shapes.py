@@ -100,7 +100,10 @@ def refusal(content: Any, first: object) -> str:  # noqa: ANN401
             )
         case Known() | Foreign():
             name = content.name if isinstance(content, Known) else type(content).__name__
-            return f"the pickle names {name}, which no embeddings pickle needs"
+            return (
+                f"the pickle names {name}, which no embeddings pickle needs; if it is a kind of "
+                "DataFrame, pickle pd.DataFrame(content)"
+            )
         case Series():
             return f"{what}. Pickle a DataFrame: series.reset_index()"
     return f"{what}. Pickle a DataFrame: pd.DataFrame({{'vector': list(content), 'id': ...}})"

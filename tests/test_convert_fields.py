@@ -180,8 +180,8 @@ def test_numbered_columns_are_put_in_the_order_of_their_numbers(
         (["e1", "e3"], "there are 2 up to number 3, none of 2$"),
         (["e5"], "there are 1 up to number 5, none of 1, 2, 3, 4$"),
         (["e0", "e999999999"], "none of 1, 2, 3, 4, 5 and 999,999,993 others$"),
-        (["e0", "e00", "e1"], "'e0' and 'e00' have both number 0$"),
-        (["e0", "e01", "e1"], "'e01' and 'e1' have both number 1$"),
+        (["e0", "e00", "e1"], "'e0' and 'e00' have the same number 0$"),
+        (["e0", "e01", "e1"], "'e01' and 'e1' have the same number 1$"),
     ],
 )
 def test_numbers_that_are_missing_or_there_twice_are_named(names: list[str], said: str) -> None:

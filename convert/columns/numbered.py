@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from convert.pickle_reader import Values
 
-# Of a number; no vector has more dimensions.
+# Digits of a column's number; no vector has more dimensions.
 _MOST_DIGITS = 9
-_SHOWN = 5
+_SHOWN = 5  # columns or numbers that an error lists
 # What may be a number in text, as CSV has nothing else, and how long it may be: rows may share it.
 _IS_NUMBER = re.compile(NUMBER).fullmatch
 _BLANKS = " \t"
@@ -71,7 +71,7 @@ class NumberedPattern:
         for number, same in by_number.items():
             if len(same) > 1:
                 shown = " and ".join(quoted(str(name)) for name in same[:_SHOWN])
-                self._refuse(source, f"{shown} have both number {number}")
+                self._refuse(source, f"{shown} have the same number {number}")
         first, last = 0 if 0 in by_number else 1, max(by_number)
         missing = last + 1 - first - len(by_number)
         if missing:

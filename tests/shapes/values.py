@@ -272,7 +272,7 @@ _A_COLUMN_A_DIMENSION = [
         "a column a dimension, one twice",
         pickled(_wide().assign(emb_01=0.5)),
         *_EMB,
-        words=["'emb_1' and 'emb_01' have both number 1"],
+        words=["'emb_1' and 'emb_01' have the same number 1"],
     ),
     refused(
         "a column a dimension, a value missing",

@@ -104,6 +104,8 @@ SHAPES = [
     converted("a pickle in gzip", _compressed(gzip.compress, ".gz")),
     converted("a pickle in bzip2", _compressed(bz2.compress, ".bz2")),
     converted("a pickle in xz", _compressed(lzma.compress, ".xz")),
+    refused("an empty list", pickled([]), words=["has no rows"]),
+    refused("a DataFrame without rows", pickled(frame()[:0]), words=["has no rows"]),
     refused(
         "vectors of several lengths",
         pickled(frame(job_post_vectors=[[1.0], *MATRIX.tolist()[1:]])),

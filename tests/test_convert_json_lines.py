@@ -310,8 +310,10 @@ def test_a_line_beyond_all_measure_is_an_error(
         p.convert_file(_written(tmp_path, _GOOD * 2 + b'{"id": "' + b"x" * 2000 + b'"}\n'))
 
 
-@pytest.mark.parametrize("value", [1, "2024-01-02"])
-@pytest.mark.parametrize("shape", ["a key a row", "first row all", "last row all"])
+@pytest.mark.parametrize(
+    ("shape", "value"),
+    [("a key a row", 1), ("first row all", "2024-01-02"), ("last row all", "2024-01-02")],
+)
 def test_many_keys_cost_no_more_than_the_file(shape: str, value: Any, tmp_path: Path) -> None:
     """Each would be a column with a value for every row: a thousand times the file."""
     rows = [{f"k{n}": value} for n in range(20_000)]
@@ -331,7 +333,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     halves = line.split(p.make_records(1)[0]["id"])
     source = tmp_path / "jobs.jsonl.gz"
     with gzip.open(source, "wt", compresslevel=1) as file:
-        for number in range(20_000):
+        for number in range(12_000):
             file.write(f"{number:08x}-0000-4000-8000-000000000000".join(halves) + "\n")
     report = p.run_convert(tmp_path, source)
     [peak] = re.findall(r"peak memory +([\d.]+) MB", report.stdout)
@@ -343,7 +345,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
 def test_a_flipped_bit_is_an_error_or_another_value(tmp_path: Path) -> None:
     """No bit crashes the process or raises anything unforeseen."""
     source = _written(tmp_path, p.make_records(4), ensure_ascii=False)
-    steps = {str(source): 8 * source.stat().st_size // 300 | 1}
+    steps = {str(source): 8 * source.stat().st_size // 120 | 1}
 
     assert [] == p.run_function(tmp_path, f"unexpected_outcomes({steps}, only_read=False)")
 

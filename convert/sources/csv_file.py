@@ -22,13 +22,14 @@ from convert.sources.table_batch import column_keys, table_batch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from pyarrow.csv import CSVStreamingReader, InvalidRow
+    from pyarrow.csv import CSVStreamingReader
 
     from convert.pickle_reader import Batch
 
 # Bytes that Arrow parses at once. A row can't be longer; of 384 floats it has 8,000.
 _BLOCK_BYTES = 8 << 20
 _MOST_COLUMNS = 10_000  # each takes 9 KB to read
+_OTHER_LENGTH = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+)")
 _NOT_UTF_8 = re.compile(r"Row #(\d+): .*invalid UTF8")
 
 
@@ -43,12 +44,11 @@ class CsvFile(OneFile):
         self.rows = told = 0
         delimiter = delimiter_of(data[:HEAD_BYTES])
         self._refuse_header(data[: data.find(b"\n") + 1], delimiter)
-        invalid: list[InvalidRow] = []
         try:
-            with _reader(pa.BufferReader(data), delimiter, invalid, ()) as reader:
+            with _reader(pa.BufferReader(data), delimiter, ()) as reader:
                 found = reader.schema.names
             file = pa.BufferReader(data)
-            with _reader(file, delimiter, invalid, found) as reader:
+            with _reader(file, delimiter, found) as reader:
                 self.columns = column_keys(_index_named(found))
                 for block in reader:
                     self.rows += block.num_rows
@@ -57,7 +57,7 @@ class CsvFile(OneFile):
                     for begin in range(0, block.num_rows, BATCH_ROWS):
                         yield table_batch(block.slice(begin, BATCH_ROWS), self.columns, wanted)
         except (pa.ArrowException, UnicodeDecodeError) as error:
-            raise UnreadableSourceError(self._reason(str(error), invalid)) from error
+            raise UnreadableSourceError(self._reason(str(error))) from error
         advance(self._content.file_bytes - told)
 
     def _refuse_header(self, line: bytes, delimiter: str) -> None:
@@ -67,12 +67,14 @@ class CsvFile(OneFile):
             message = f"{self._path} has {what}"
             raise UnreadableSourceError(message)
 
-    def _reason(self, said: str, invalid: list[InvalidRow]) -> str:
-        if invalid:
-            row = invalid[0]
+    def _reason(self, said: str) -> str:
+        """Return what is wrong, of what Arrow says, which quotes the row."""
+        match = _OTHER_LENGTH.search(said)
+        if match:
+            row, columns, values = map(int, match.groups())
             return (
-                f"{self._path}, row {row.number:,} has {row.actual_columns:,} values, where the "
-                f"first line names {row.expected_columns:,} columns"
+                f"{self._path}, row {row:,} has {values:,} values, where the first line names "
+                f"{columns:,} columns"
             )
         if "straddling" in said:
             return f"{self._path} has a row of more than {_BLOCK_BYTES / 1e6:.0f} MB"
@@ -88,20 +90,14 @@ class CsvFile(OneFile):
         return f"{self._path} can't be read: {said}"
 
 
-def _reader(
-    file: pa.NativeFile, delimiter: str, invalid: list[InvalidRow], names: Sequence[str]
-) -> CSVStreamingReader:
-    """Return what reads the columns `names` as text; rows of another length go to `invalid`."""
+def _reader(file: pa.NativeFile, delimiter: str, names: Sequence[str]) -> CSVStreamingReader:
+    """Return what reads the columns `names` as text."""
     from pyarrow import csv  # noqa: PLC0415 - time that other sources don't need
-
-    def note(row: InvalidRow) -> str:
-        invalid.append(row)
-        return "error"
 
     return csv.open_csv(
         file,
         csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),  # it counts rows
-        csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=note),
+        csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
         csv.ConvertOptions(
             column_types=dict.fromkeys(names, pa.string()),
             null_values=[""],

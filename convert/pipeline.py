@@ -336,9 +336,12 @@ class _Conversion:
             field: ", ".join(map(str, found))
             for field, found in self._names.by_field(columns).items()
         }
+        ids = self._ids_said(reading, names)
+        if reading.shape.mode is IdMode.UUID5:
+            names["id"] = ", ".join(self._wishes.named.columns)
         return Report(
             info=info,
-            ids=self._ids_said(reading, names),
+            ids=ids,
             rejected=invalid,
             others=shown_files(self._source.others),
             ignored=[str(name) for name in columns if not self._needs(name)],

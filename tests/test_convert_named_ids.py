@@ -275,6 +275,7 @@ def test_the_report_says_what_ids_are_of(tmp_path: Path) -> None:
         r"^ids +uuid5 of 'key', 'company_name', those in 'id' dropped\nignored columns +none$"
     )
     assert re.search(expected, said, re.MULTILINE)
+    assert re.search(r"\bid +│ key, company_name +│", said)
     assert "made" not in said
     assert not p.info_of(source.with_suffix(".arrow")).ids_made
 

@@ -20,6 +20,7 @@ import contextlib
 import struct
 import uuid
 from hashlib import sha1
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -59,6 +60,7 @@ _MAX_CHARS = 65_536
 # Python prints no integer beyond 4,300 digits.
 _MAX_INT_BITS = 14_000
 _DOUBLE_BYTES = 8
+_SHOWN_COLUMNS = 30
 
 
 class NamedIds(NamedTuple):
@@ -76,7 +78,10 @@ class NamedIds(NamedTuple):
         for column in self.columns:
             found = [name for name in present if plain_name(name) == plain_name(column)]
             if len(found) != 1:
-                have = ", ".join(quoted(str(name)) for name in present) or "none"
+                shown = [quoted(str(name)) for name in islice(present, _SHOWN_COLUMNS)]
+                have = ", ".join(shown) or "none"
+                if len(present) > len(shown):
+                    have += f", and {len(present) - len(shown):,} others"
                 how_many = "several columns" if found else "no column"
                 message = (
                     f"{source}: --id-from: there is {how_many} {quoted(column)} (columns: {have})"

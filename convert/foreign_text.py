@@ -7,6 +7,7 @@ stays as it is, in any script.
 
 from __future__ import annotations
 
+import json
 import unicodedata
 
 # A quoted value longer than this is shortened; it came from outside and may be megabytes.
@@ -23,6 +24,13 @@ def fit_to_show(text: str) -> str:
 def fit_lines(text: str) -> str:
     """Return `text` as `fit_to_show` does, but for its line feeds, which stay."""
     return "\n".join(map(fit_to_show, text.split("\n")))
+
+
+def fit_json(text: str) -> str:
+    """Return JSON with each control and format character in it escaped as JSON does."""
+    if text.isprintable():
+        return text
+    return "".join(char if _is_harmless(char) else json.dumps(char)[1:-1] for char in text)
 
 
 def quoted(value: str) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from convert.atomic import partial, put_in_place
 from convert.errors import OutputError
+from convert.foreign_text import fit_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +79,8 @@ class Rejects:
                 "problems": [{"field": p.field, "reason": p.reason} for p in found],
                 "values": {str(name): _jsonable(v) for name, v in row(number - first_row).items()},
             }
-            self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
+            text = json.dumps(line, allow_nan=False, ensure_ascii=False)
+            self._file.write(fit_json(text).encode() + b"\n")
             if self._file.tell() > self._most_bytes:
                 message = (
                     f"the rows to leave out take more than {self._most_bytes / 1e6:,.0f} MB, as"

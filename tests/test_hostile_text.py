@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import json
 import logging
 import os
 import pickle
@@ -29,7 +30,7 @@ from hypothesis import strategies as st
 
 import convert.__main__
 import streamer.__main__
-from convert.foreign_text import fit_lines, fit_to_show, quoted
+from convert.foreign_text import fit_json, fit_lines, fit_to_show, quoted
 from proto import embedding_stream_pb2 as pb
 from streamer.client.aio import AsyncEmbeddingClient
 from streamer.client.client import EmbeddingClient
@@ -113,6 +114,16 @@ def test_what_is_fit_to_show_is_one_line_that_nothing_obeys(text: str) -> None:
     if text.isprintable():
         assert text == fit_to_show(text)
     assert text.count("\n") == fit_lines(text).count("\n")
+
+
+@given(st.text())
+def test_json_that_is_fit_to_show_says_the_same(text: str) -> None:
+    """On lines that nothing obeys: of rows that were left out."""
+    shown = fit_json(json.dumps([text], ensure_ascii=False))
+
+    assert [text] == json.loads(shown)
+    assert not any(unicodedata.category(c) in {"Cc", "Cf", "Cs", "Zl", "Zp"} for c in shown)
+    assert json.dumps([_HONEST], ensure_ascii=False) == fit_json(f'["{_HONEST}"]')
 
 
 def test_honest_text_stays_readable() -> None:

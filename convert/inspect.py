@@ -14,7 +14,7 @@ import pyarrow as pa
 from convert.errors import UnreadableSourceError
 from convert.fields import FieldNames
 from convert.foreign_text import fit_to_show
-from convert.pickle_reader import FloatLists, IndexName
+from convert.pickle_reader import LONG_TEXTS, FloatLists, IndexName
 from convert.source import open_source
 from convert.sources.folder import shown_files
 from convert.terminal import say
@@ -96,7 +96,8 @@ def _types(values: Values) -> Counter[str]:
     if isinstance(values, np.ndarray):
         return Counter({values.dtype.name: len(values)})
     if isinstance(values, pa.Array):
-        types = Counter({str(values.type): len(values) - values.null_count})
+        kind = "str" if values.type == LONG_TEXTS else str(values.type)
+        types = Counter({kind: len(values) - values.null_count})
         return types + Counter({"None": values.null_count})
     return Counter(map(_type_name, values))
 

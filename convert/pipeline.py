@@ -263,6 +263,7 @@ class _Conversion:
                 writer.reorder(order, advance)
         with phases.phase("write", 1):
             writer.finish(info, {n: d.column() for n, d in reading.dictionaries.items()})
+            reading.dictionaries = {}  # their files are gone before the disk is waited for
             put_in_place(file, self._options.out)
 
     def _info(self, reading: Reading) -> DatasetInfo:

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from convert.foreign_text import quoted
-from convert.pickle_reader import FloatLists
+from convert.pickle_reader import LONG_TEXTS, FloatLists
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,7 +39,7 @@ _ARROW_MAX_ITEM_BYTES = 8
 class TextColumn(NamedTuple):
     """Each row is one of the `distinct` texts, of which there may be equal ones."""
 
-    distinct: list[str]
+    distinct: pa.LargeStringArray
     indices: NDArray[np.int64]
     nulls_replaced: int
     problems: dict[int, str]
@@ -58,13 +58,30 @@ def text_column(values: Values) -> TextColumn:
 
     A long text that many rows share is looked at once and held once.
     """
+    if isinstance(values, pa.Array):
+        kind = values.type
+        if _is_text(kind.value_type if pa.types.is_dictionary(kind) else kind):
+            return _arrow_text_column(values)
     found, indices = _distinct(values)
     texts, reasons = _texts(found)
     rows = np.bincount(indices, minlength=len(texts))
     nulls = sum(rows[at] for at, text in enumerate(texts) if text is None and at not in reasons)
-    return TextColumn(
-        [text or "" for text in texts], indices, int(nulls), _by_row(reasons, indices)
-    )
+    distinct = pa.array([text or "" for text in texts], pa.large_string())
+    return TextColumn(distinct, indices, int(nulls), _by_row(reasons, indices))
+
+
+def _arrow_text_column(values: pa.Array) -> TextColumn:
+    """Convert text of Arrow, which was checked when it was read, without making it Python's."""
+    if not pa.types.is_dictionary(values.type):
+        values = values.dictionary_encode()
+    used, indices = _places_used(values)
+    texts = values.dictionary
+    if len(used) < len(texts) or (used < 0).any():
+        texts = texts.take(pa.array(used, mask=used < 0))
+    is_null = texts.is_null().to_numpy(zero_copy_only=False)
+    nulls = int(is_null[indices].sum())
+    texts = texts.cast(pa.large_string())
+    return TextColumn(texts.fill_null("") if nulls else texts, indices, nulls, {})
 
 
 def years_column(values: Values) -> YearsColumn:
@@ -111,12 +128,22 @@ def _distinct(values: Values) -> tuple[list[Any], NDArray[np.int64]]:
 
 
 def _distinct_of_dictionary(values: pa.DictionaryArray) -> tuple[list[Any], NDArray[np.int64]]:
-    places = values.indices.cast(pa.int64()).fill_null(-1).to_numpy()
-    used, indices = np.unique(places, return_inverse=True)
+    used, indices = _places_used(values)
     if _is_view(values.dictionary.type):
         found, of = _distinct_of_views(values.dictionary, used)
         return found, of[indices]
     return python_values(values.dictionary.take(pa.array(used, mask=used < 0))), indices
+
+
+def _places_used(values: pa.DictionaryArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the places in the dictionary that rows have, -1 for null, and which each row has."""
+    places = values.indices.cast(pa.int64()).fill_null(-1).to_numpy()
+    used, first, number = np.unique(places, return_index=True, return_inverse=True)
+    if values.type == LONG_TEXTS and len(used) and used[0] < 0:
+        # As a pickle's other texts are numbered: null, too, has the place where it appears.
+        order = np.argsort(first)
+        return used[order], np.argsort(order)[number]
+    return used, number
 
 
 def _distinct_of_views(

@@ -58,6 +58,7 @@ _MAY_IMPORT: dict[str, set[str]] = {
     "convert.dataset.growing_column": {"convert.background_file", "convert.dataset.large_text"},
     "convert.dataset.dictionary": {
         "convert.validation", "convert.dataset.growing_column", "convert.dataset.hash_table",
+        "convert.dataset.large_text",
     },
     "convert.dataset.dictionary_order": {"convert.dataset.large_text"},
     "convert.memory": set(),

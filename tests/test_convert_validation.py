@@ -28,7 +28,7 @@ naturals = st.integers(0, _INT32_MAX)
 
 
 def _texts_of(column: TextColumn) -> list[str]:
-    return [column.distinct[place] for place in column.indices.tolist()]
+    return [column.distinct[place].as_py() for place in column.indices.tolist()]
 
 
 @given(st.lists(st.one_of(texts, nulls)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,7 @@ import pyarrow.compute as pc
 
 from convert.dataset.growing_column import GrowingColumn
 from convert.dataset.hash_table import HashTable
+from convert.dataset.large_text import content_of, offsets_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,9 +34,7 @@ class Dictionary:
 
     def places(self, texts: TextColumn) -> NDArray[np.int32]:
         """Return the place of each of `texts`: int32 (rows,)."""
-        numbers: dict[str, int] = {}
-        number_of = [numbers.setdefault(text, len(numbers)) for text in texts.distinct]
-        return self._places(list(numbers))[number_of][texts.indices]
+        return self._places(texts.distinct)[texts.indices]
 
     @property
     def nbytes(self) -> int:
@@ -45,18 +45,41 @@ class Dictionary:
         """Return the texts so far, each at its place, as a view on the disk."""
         return self._texts.column()
 
-    def _places(self, distinct: list[str]) -> NDArray[np.int32]:
-        texts = pa.array(distinct, pa.large_string())
-        hashes = np.fromiter(map(hash, distinct), np.int64, len(distinct))
+    def _places(self, texts: pa.LargeStringArray) -> NDArray[np.int32]:
+        hashes = _hashes(texts)
         places = self._known.find(hashes)
-        found = np.flatnonzero(places >= 0)
-        if len(found):
-            known = self.column().take(pa.array(places[found]))
-            is_same = pc.equal(known, texts.take(pa.array(found))).to_numpy(zero_copy_only=False)
-            places[found[~is_same]] = -1  # another text has that hash
+        known = np.flatnonzero(places >= 0)
+        is_same = _are_equal(self.column(), places[known], texts, known)
+        places[known[~is_same]] = -1  # another text has that hash
         new = np.flatnonzero(places < 0)
+        # Of equal ones the first is new, and the others are it.
+        _, first, number = np.unique(hashes[new], return_index=True, return_inverse=True)
+        first_of = new[first][number]
+        again = np.flatnonzero(new != first_of)
+        again = again[_are_equal(texts, first_of[again], texts, new[again])]
+        again, first_of, new = new[again], first_of[again], np.delete(new, again)
         if len(new):
             places[new] = np.arange(len(self._texts), len(self._texts) + len(new))
+            places[again] = places[first_of]
             self._known.add(hashes[new], places[new])
-            self._texts.append(texts.take(pa.array(new)) if len(found) else texts)
+            self._texts.append(texts if len(new) == len(texts) else texts.take(pa.array(new)))
         return places
+
+
+def _hashes(texts: pa.LargeStringArray) -> NDArray[np.int64]:
+    content, offsets = content_of(texts), offsets_of(texts)
+    ends = (offsets - offsets[0]).tolist()
+    found = (hash(content[a:b].tobytes()) for a, b in pairwise(ends))
+    return np.fromiter(found, np.int64, len(texts))
+
+
+def _are_equal(
+    some: pa.LargeStringArray, at: NDArray[np.integer],
+    others: pa.LargeStringArray, others_at: NDArray[np.integer],
+) -> NDArray[np.bool_]:  # fmt: skip
+    """Return which of the texts some[at] are those of others[others_at]."""
+    if not len(at):
+        return np.zeros(0, np.bool_)
+    pair = some.take(pa.array(at)), others.take(pa.array(others_at))
+    found: NDArray[np.bool_] = pc.equal(*pair).to_numpy(zero_copy_only=False)
+    return found

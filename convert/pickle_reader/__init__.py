@@ -9,11 +9,13 @@ grow with the file. What the pickle may name is listed in `convert.pickle_reader
 from convert.pickle_reader.columns import BATCH_BYTES, Batch, IndexName, Repeated, Values
 from convert.pickle_reader.errors import DamagedPickle, PickleReaderError, UnsupportedPickle
 from convert.pickle_reader.reader import BATCH_ROWS, Pickle, open_pickle
+from convert.pickle_reader.values.texts import LONG_TEXTS
 from convert.pickle_reader.vectors import FloatLists
 
 __all__ = [
     "BATCH_BYTES",
     "BATCH_ROWS",
+    "LONG_TEXTS",
     "Batch",
     "DamagedPickle",
     "FloatLists",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from convert.pickle_reader.spans import ArrayRun
+from convert.pickle_reader.values.texts import long_texts
 from convert.pickle_reader.vectors import FloatLists, float_lists, floats_of_run
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def make_column(values: list[Any], data: Buffer, plain: Plain) -> list[Any] | Fl
 
 def column_of_parts(
     parts: Iterable[list[Any] | FloatLists], data: Buffer, plain: Plain
-) -> list[Any] | FloatLists:
+) -> list[Any] | FloatLists | pa.DictionaryArray:
     """Return one column of parts: numbers in the file, and values as the machine made them.
 
     The values are converted together, so that what several of them share is converted once.
@@ -96,7 +97,8 @@ def column_of_parts(
         else:
             joined.append((rows, part))
     if not joined:
-        return make_column(values, data, plain)
+        texts = long_texts(values, data)
+        return make_column(values, data, plain) if texts is None else texts
     if values:
         joined.append((np.concatenate(places), make_column(values, data, plain)))
     return FloatLists.joined(count, joined) if len(joined) > 1 else joined[0][1]
@@ -104,7 +106,7 @@ def column_of_parts(
 
 def column_of_items(
     items: Iterable[Any], count: int, data: Buffer, plain: Plain
-) -> list[Any] | FloatLists:
+) -> list[Any] | FloatLists | pa.DictionaryArray:
     """Return `count` items of a list, among which ArrayRuns stand for several, as a column.
 
     ValueError: there are fewer.

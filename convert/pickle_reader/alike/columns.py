@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -137,19 +138,26 @@ class Columns:
     def _refer(self, number: int, atoms: Atoms, values: Any) -> None:  # noqa: ANN401
         """Put what column `number` refers to into `values`."""
         rows = np.flatnonzero(atoms.references[: self._count] >= 0)
-        recalled = self._references.recalled
-        for row, entry in zip(rows.tolist(), atoms.references[rows].tolist(), strict=True):
-            if entry in recalled:
-                values[row] = recalled[entry]
-            else:
-                values[row] = self._referred(number, atoms, row, entry)
+        entries = atoms.references[rows].tolist()
+        found = list(map(self._references.recalled.get, entries, itertools.repeat(self)))
+        places = rows.tolist()
+        if self in found:  # what isn't known yet
+            for at, value in enumerate(found):
+                if value is self:
+                    found[at] = self._referred(number, atoms, places[at], entries[at])
+        if len(found) == self._count:
+            values[:] = found
+        else:
+            for row, value in zip(places, found, strict=True):
+                values[row] = value
 
     def _referred(self, number: int, atoms: Atoms, row: int, entry: int) -> Any:  # noqa: ANN401
-        among = int(np.searchsorted(self._firsts, entry, "right")) - 1
-        for other, (entries, value) in self._entries.items():
-            if among >= 0 and entries[among] == entry:
-                self._references.share(other)
-                return value(among)
+        if entry >= self._firsts[0]:
+            among = int(np.searchsorted(self._firsts, entry, "right")) - 1
+            for other, (entries, value) in self._entries.items():
+                if entries[among] == entry:
+                    self._references.share(other)
+                    return value(among)
         size = int(self._firsts[row] + atoms.entries[row])
         offset = self._offset + int(atoms.begins[row])
         return self._references.recall(self._state, number, entry, size, offset)

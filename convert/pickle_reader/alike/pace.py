@@ -47,10 +47,10 @@ class Pace:
             self.found(0, 0)
             return None
         begins: list[int] = []
-        at = 0
+        at, find, append = 0, window.find, begins.append
         while at >= 0 and len(begins) < _MOST_ITEMS:
-            begins.append(at)
-            at = window.find(head, at + least)
+            append(at)
+            at = find(head, at + least)
         return Walk(window, begins)
 
     def found(self, count: int, size: int) -> None:

@@ -38,13 +38,13 @@ class PickleFile(OneFile):
         try:
             yield
         except UnsupportedPickle as error:
+            self._refuse_joblib()
             message = f"{self._path}: {error}"
             if not self._is_modern:
                 message += "; it may be no pickle at all: protocols from 2 on begin with 0x80"
-            if any(name.startswith("joblib.") for name in self.globals_named):
-                message += f"; {remedy_for(JOBLIB_REMEDY, self._path)}"
             raise RefusedPickleError(message) from error
         except PickleReaderError as error:
+            self._refuse_joblib()
             message = f"{self._path} is not a whole pickle of embeddings: {error}"
             raise UnreadableSourceError(message) from error
         except MemoryError:
@@ -61,9 +61,17 @@ class PickleFile(OneFile):
         for batch in content.batches(wanted, advance=told):
             self.rows, self.columns = content.rows, content.columns
             self.kind = f"{content.kind}, pickle protocol {content.protocol}"
+            self._refuse_joblib()
             yield Batch(batch.rows, batch.columns, self._whole_row(batch))
             del batch
         self.rows, self.columns = content.rows, content.columns
+        self._refuse_joblib()
+
+    def _refuse_joblib(self) -> None:
+        """Raise RefusedPickleError if joblib put the bytes of arrays between the opcodes."""
+        if any(name.startswith("joblib.") for name in self.globals_named):
+            message = f"{self._path} is a joblib file; {remedy_for(JOBLIB_REMEDY, self._path)}"
+            raise RefusedPickleError(message)
 
     def _whole_row(self, batch: Batch) -> Callable[[int], dict[Any, Any]]:
         def whole_row(row: int) -> dict[Any, Any]:

@@ -36,6 +36,7 @@ _COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
     ".xz": lzma.compress,
     ".zst": lambda content: pa.compress(content, "zstd", asbytes=True),
     ".zip": lambda content: _zipped({"jobs.pkl": content}),
+    ".lzma": lambda content: lzma.compress(content, lzma.FORMAT_ALONE),
     ".z": zlib.compress,  # joblib's, called .z or anything
 }
 every_compression = pytest.mark.parametrize("suffix", _COMPRESSIONS)

@@ -10,6 +10,7 @@ import sqlite3
 import struct
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,9 @@ def _bytes(content: bytes) -> Callable[[Path], object]:
 
 
 _LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 12345\n"
-_WRAPPED = p.pickled(p.made(p.named("joblib.numpy_pickle", "NumpyArrayWrapper")))
+_WRAPPER = p.named("joblib.numpy_pickle", "NumpyArrayWrapper")
+_WRAPPED = b"\x80\x04" + p.built(p.made(_WRAPPER), p.dict_of({"shape": p.number(2)}))
+_JOBLIB = "pickle.dumps(joblib.load({path}))"
 _SAFETENSORS = json.dumps({"vectors": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}})
 # What is written, and what the error says of it: what it is, then what to do.
 _NOT_READ: dict[str, tuple[Callable[[Path], object], str, str]] = {
@@ -70,7 +73,17 @@ _NOT_READ: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "an odd name in an archive": (
         lambda path: _npz(path, **{"{a}'": _MATRIX}), "a NumPy archive", 'np.load({path})["{a}\'"]'
     ),
-    "joblib": (_bytes(_WRAPPED), "joblib wrote it", "pickle.dumps(joblib.load({path}))"),
+    # An array's bytes follow its wrapper, behind some that align them.
+    "joblib": (_bytes(_WRAPPED + b"\x02\xff\xff" + bytes(16) + b"."), "is a joblib file", _JOBLIB),
+    "joblib, compressed": (
+        _bytes(zlib.compress(_WRAPPED + b"\x02\xff\xff" + bytes(16) + b".")), "is a joblib file",
+        _JOBLIB,
+    ),
+    "joblib, sound by chance": (_bytes(_WRAPPED + b"."), "is a joblib file", _JOBLIB),
+    "joblib, a row": (
+        _bytes(p.pickled(p.list_of(p.record(company_name=p.made(_WRAPPER))))), "is a joblib file",
+        _JOBLIB,
+    ),
     "PyTorch": (
         lambda path: _zip(path, "archive/data.pkl", "archive/version"), "a PyTorch file",
         "torch.load({path}, weights_only=True)",

@@ -91,6 +91,8 @@ _COMPRESSIONS = (
     _by("xz", rb"\xfd7zXZ\0", functools.partial(_stream_blocks, lzma.open)),
     _by("zstd", rb"\x28\xb5\x2f\xfd", functools.partial(_stream_blocks, _zstd)),
     _ZIP,
+    # As Python writes it, without a size; joblib does.
+    _by("lzma", rb"\x5d\0\0..\xff{8}", functools.partial(_stream_blocks, lzma.open)),
     _by("zlib", rb"\x78[\x01\x5e\x9c\xda]", _zlib_blocks),  # joblib
 )  # fmt: skip
 

@@ -56,7 +56,7 @@ def _unpacked(what: str, command: str) -> Kind:
 
 
 JOBLIB_REMEDY = (
-    "joblib wrote it; make a pickle of it, if you trust it, as joblib runs what it says: "
+    "make a pickle of it, if you trust it, as joblib runs what it says: "
     "`Path({pkl}).write_bytes(pickle.dumps(joblib.load({path})))`"
 )
 TORCH = _vectors("a PyTorch file", "torch.load({path}, weights_only=True).numpy()")

@@ -343,6 +343,9 @@ _HOSTILE: dict[str, bytes] = {
         b"".join(p.named("a", f"C{n}") + p.POP for n in range(2000)) + b"]."
     ),
     "a class of a name without end": p.pickled(b"](" + p.named("a", "b" * 100_000) + b"e"),
+    "400,000 objects that are no rows, a dict after each": (
+        b"\x80\x04" + _FOREIGN + b"\x940](" + b"h\x00)R}b" * 400_000
+    ),
     "a call of an object": p.pickled(p.called(p.called(_FOREIGN), p.number(1))),
     "a Series in itself": p.pickled(
         b"}("

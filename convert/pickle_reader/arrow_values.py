@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from convert.pickle_reader.spans import Raw
 from convert.pickle_reader.stand_ins import Opaque
+from convert.pickle_reader.values.kinds import kind_of
 
 if TYPE_CHECKING:
     from convert.pickle_reader.spans import Buffer
@@ -91,7 +92,7 @@ def buffer(args: tuple[Any, ...], data: Buffer) -> pa.Buffer:
     if isinstance(content, Raw):
         return pa.py_buffer(content.read(data))
     if not isinstance(content, bytes | bytearray):
-        message = f"an Arrow buffer made of {type(content).__name__}"
+        message = f"an Arrow buffer made of {kind_of(content)}"
         raise TypeError(message)
     return pa.py_buffer(bytes(content))
 

@@ -40,7 +40,7 @@ class Dtype(StandIn):
     def __init__(self, args: tuple[Any, ...], _data: Buffer) -> None:
         spec = args[0]
         if not isinstance(spec, str) or len(spec) > _MAX_SPEC:
-            message = f"a dtype made of {type(spec).__name__}"
+            message = "a dtype made of something else than its name"
             raise TypeError(message)
         self.numpy: np.dtype[Any] = np.dtype(spec)
         self.is_final = False

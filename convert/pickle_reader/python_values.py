@@ -13,6 +13,7 @@ from convert.pickle_reader.errors import UnsupportedPickle
 from convert.pickle_reader.keys import checked_keys
 from convert.pickle_reader.spans import Raw, Text
 from convert.pickle_reader.stand_ins import Known, Opaque, StandIn, is_opaque
+from convert.pickle_reader.values.kinds import kind_of
 
 if TYPE_CHECKING:
     from convert.pickle_reader.spans import Buffer
@@ -51,7 +52,7 @@ def _numbers(state: object, size: int) -> bytes:
     if isinstance(state, str):
         state = state.encode("latin-1")
     if not isinstance(state, bytes) or len(state) != size:
-        message = f"a state of {type(state).__name__}"
+        message = f"a date or time made of {kind_of(state)}"
         raise ValueError(message)
     return state
 
@@ -81,7 +82,7 @@ def _zone(zone: object = None) -> dt.timezone | None:
     if isinstance(zone, Opaque):
         return None
     if zone is not None and not isinstance(zone, dt.timezone):
-        message = f"a time zone of {type(zone).__name__}"
+        message = f"a time zone made of {kind_of(zone)}"
         raise TypeError(message)
     return zone
 
@@ -146,7 +147,7 @@ def make_bytearray(args: tuple[Any, ...], data: Buffer) -> Raw | bytearray:
         return bytearray(content, "latin-1")
     if isinstance(content, bytes | bytearray) and not encoding:
         return bytearray(content)
-    message = f"a {type(content).__name__}"
+    message = f"bytes made of {kind_of(content)}"
     raise TypeError(message)
 
 
@@ -159,7 +160,7 @@ def make_set(args: tuple[Any, ...], data: Buffer) -> set[Any]:
     items: list[Any] = []
     for argument in args:
         if not isinstance(argument, list):
-            message = f"a {type(argument).__name__}"
+            message = f"a set made of {kind_of(argument)}"
             raise TypeError(message)
         items = checked_keys(argument, data, 0)
     return set(items)

@@ -110,7 +110,8 @@ class State:
         # With a key on the stack it is inside a row. What is below was looked at before.
         first = self._rows_on_stack if 0 < self._rows_on_stack <= len(stack) else 0
         self._rows_on_stack = len(stack)
-        if all(type(row) is dict or row is self.root for row in stack[first:]):
+        places = range(first, len(stack))  # a slice would copy what may be a million values
+        if all(type(stack[at]) is dict or stack[at] is self.root for at in places):
             return True
         self._rows_on_stack = first
         return False

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
     Handler = Callable[[State, int], int]
 
+# Python imports a codec when it is first used; none is to be imported while a pickle is read.
+for _codec in ("raw-unicode-escape", "unicode_escape"):
+    b"a".decode(_codec)
+
 # Bytes of a line of protocol 0, and of an integer.
 _MAX_LINE_BYTES = 1 << 20
 _MAX_INTEGER_BYTES = 1 << 16

@@ -486,8 +486,8 @@ def _outcome(source: Path, read: int, options: dict[str, Any]) -> dict[str, Any]
 
 @settings(max_examples=200)
 @given(
-    records=odd_records, read=st.integers(1, 7), mode=st.sampled_from([None, IdMode.KEEP, IdMode.UUID7, IdMode.ULID]),
-    skip_invalid=st.booleans(),
+    records=odd_records, read=st.integers(1, 7), skip_invalid=st.booleans(),
+    mode=st.sampled_from([None, IdMode.KEEP, IdMode.UUID7, IdMode.ULID]),
 )  # fmt: skip
 def test_where_batches_end_makes_no_difference(
     tmp_path: Path, records: list[dict[str, Any]], read: int, mode: IdMode | None, *,

@@ -46,6 +46,7 @@ def read_rows(buffer: Any, **options: Any) -> list[dict[Any, Any]]:
 
 
 def column_values(column: Any) -> list[Any]:
+    """Return the rows of a column as Python's values."""
     if isinstance(column, FloatLists):
         return [column.row(row) for row in range(len(column))]
     return column.to_pylist() if isinstance(column, pa.Array) else list(column)

@@ -11,6 +11,7 @@ from unittest import mock
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -43,6 +44,8 @@ def _read(content: bytes, batch_rows: int = 7) -> list[dict[Any, Any]]:
 
 
 def _item(values: Any, row: int) -> Any:
+    if isinstance(values, pa.Array):  # of long texts
+        return values[row].as_py()
     return values.row(row) if isinstance(values, FloatLists) else values[row]
 
 

@@ -177,9 +177,6 @@ def _no_vector(text: str | None) -> _Parsed:
     return NotNumbers(f"{quoted(text)} is not a list of numbers")
 
 
-_SAID = {"a value is missing": {"null", "none"}, "NaN": {"nan"}, "infinity": {"inf", "infinity"}}
-
-
 def is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 

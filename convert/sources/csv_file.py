@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
     from convert.pickle_reader import Batch
 
-# Bytes that Arrow parses at once. A row can't be longer; of 384 floats it has 8,000.
-_BLOCK_BYTES = 8 << 20
+# Bytes that Arrow parses at once; it reads some blocks ahead. A row can't be longer; of 384 floats
+# it has 8,000.
+_BLOCK_BYTES = 4 << 20
 _MOST_COLUMNS = 10_000  # each takes 9 KB to read
 _OTHER_LENGTH = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+)")
 _NOT_UTF_8 = re.compile(r"Row #(\d+): .*invalid UTF8")

@@ -87,11 +87,10 @@ class RowsAlike:
         for atoms in found:
             if isinstance(atoms, Atoms):  # what it refers to must be there already
                 walk.is_like &= atoms.references < firsts + atoms.entries
-        count = walk.count()
+        count = walk.count(state.data, pos)
         self._pace.found(count, int(ends[count - 1]) if count else 0)
         if not count:
             return None
-        walk.check_frames(count, state.data, pos)
         self._misses = 0
         self._is_proven = True
         self._references.count(count)

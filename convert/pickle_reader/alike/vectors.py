@@ -75,11 +75,10 @@ class VectorsAlike:
         walk.expect(vector.tail)
         ends = walk.at
         walk.skip_between()
-        count = walk.count()
+        count = walk.count(state.data, pos)
         self._pace.found(count, int(ends[count - 1]) if count else 0)
         if not count:
             return pos
-        walk.check_frames(count, state.data, pos)
         if not state.has_root:  # else their row is where they can be read again
             _, size, begin = state.marks[-1]
             state.memo.mark(begin, size)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from convert.pickle_reader.errors import DamagedPickle
 from convert.pickle_reader.floats import FLOAT_BYTES, FRAME_BYTES, check_frame
 
 if TYPE_CHECKING:
@@ -188,21 +189,23 @@ class Walk:
         self.entries = self.entries + vector.entries
         return Numbers(begins, {}, own)
 
-    def count(self) -> int:
-        """Return how many items, from the first on, follow each other and were as expected."""
+    def count(self, data: Buffer, offset: int) -> int:
+        """Return how many items, from the first on, follow each other and were as expected.
+
+        The window begins at `offset` in `data`. An item with a frame that is longer than the
+        file isn't as expected.
+        """
         is_next = np.ones(len(self.at), np.bool_)
         is_next[1:] = self.at[:-1] == self.begins[1:]
         is_like = self.is_like & is_next & (self.at <= len(self.window))
-        return len(is_like) if is_like.all() else int(is_like.argmin())
-
-    def check_frames(self, count: int, data: Buffer, offset: int) -> None:
-        """Raise DamagedPickle if a frame of the first `count` items is longer than the file.
-
-        The window begins at `offset` in `data`.
-        """
+        count = len(is_like) if is_like.all() else int(is_like.argmin())
         for row, place in self._frames:
             if row < count:
-                check_frame(data, offset + place, len(data))
+                try:
+                    check_frame(data, offset + place, len(data))
+                except DamagedPickle:
+                    count = row
+        return count
 
 
 def low(words: NDArray[np.uint64], bits: int) -> NDArray[np.int64]:
